@@ -1,0 +1,1 @@
+"""Constituents: the registry and one file per extractor."""

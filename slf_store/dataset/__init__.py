@@ -1,0 +1,1 @@
+"""Source trees: official VoxCeleb2, plain folders, and the synthetic sample."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: tables, engine, embedded server, bulk COPY, roles."""

@@ -1,0 +1,188 @@
+"""Tables of what researchers make: snapshot, run, checkpoint, generation, evaluation, match, metric."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from slf_store.db.base import Base, Big, BigId, Created, Json
+
+
+class Snapshot(Base):
+    """A frozen selection."""
+
+    __tablename__ = "snapshot"
+    __table_args__ = (CheckConstraint("missing in ('error', 'skip', 'zero')", name="missing"),)
+
+    id: Mapped[BigId]
+    name: Mapped[str] = mapped_column(unique=True)
+    hash: Mapped[str] = mapped_column(comment="blake2b-256 over clips, versions, data, statistics, layout")
+    predicate: Mapped[str]
+    layout: Mapped[str]
+    missing: Mapped[str] = mapped_column(comment="what was done about missing constituents")
+    seed: Mapped[int] = mapped_column(BigInteger)
+    clips: Mapped[int]
+    normalisation: Mapped[Json] = mapped_column(comment="per constituent: mean, std of the training part")
+    created_by: Mapped[str] = mapped_column(server_default=text("session_user"))
+    created_at: Mapped[Created]
+    erased_clips: Mapped[int] = mapped_column(
+        server_default=text("0"),
+        comment="clips it was frozen with that were erased since: above 0 it is no longer complete",
+    )
+    incomplete_since: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class SnapshotConstituent(Base):
+    """A constituent version a snapshot uses, and the checksum of its values in snapshot order."""
+
+    __tablename__ = "snapshot_constituent"
+
+    snapshot_id: Mapped[Big] = mapped_column(ForeignKey("snapshot.id", ondelete="CASCADE"), primary_key=True)
+    constituent_id: Mapped[Big] = mapped_column(ForeignKey("constituent.id"), primary_key=True)
+    data_checksum: Mapped[str]
+    missing_clips: Mapped[int]
+
+
+class SnapshotClip(Base):
+    """A clip of a snapshot at its position."""
+
+    __tablename__ = "snapshot_clip"
+    __table_args__ = (CheckConstraint("part in ('train', 'validation')", name="part"),)
+
+    snapshot_id: Mapped[Big] = mapped_column(ForeignKey("snapshot.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    clip_id: Mapped[Big] = mapped_column(ForeignKey("clip.id", ondelete="CASCADE"), index=True)
+    part: Mapped[str]
+    age: Mapped[float | None] = mapped_column(comment="attributes as they were when frozen")
+    gender: Mapped[str | None]
+    ethnicity: Mapped[str | None]
+    language: Mapped[str | None]
+
+
+class Run(Base):
+    """One training of one system on one snapshot."""
+
+    __tablename__ = "run"
+
+    id: Mapped[BigId]
+    name: Mapped[str] = mapped_column(unique=True)
+    snapshot_id: Mapped[Big] = mapped_column(ForeignKey("snapshot.id"))
+    system: Mapped[str]
+    preset: Mapped[str]
+    config: Mapped[Json]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[Created]
+
+
+class Checkpoint(Base):
+    """The weights of one U-Net of a run after some samples."""
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (UniqueConstraint("run_id", "unet"), CheckConstraint("unet in (1, 2)", name="unet"))
+
+    id: Mapped[BigId]
+    run_id: Mapped[Big] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    unet: Mapped[int]
+    samples_seen: Mapped[int] = mapped_column(BigInteger)
+    loss: Mapped[float | None]
+    path: Mapped[str] = mapped_column(comment="relative to the store")
+    checksum: Mapped[str]
+    seconds: Mapped[float] = mapped_column(comment="training time, seconds")
+    created_at: Mapped[Created]
+    erased_clips: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="clips it was trained on that were erased since"
+    )
+
+
+class Generation(Base):
+    """One face made from one clip: by a run's checkpoints, or by a baseline."""
+
+    __tablename__ = "generation"
+    __table_args__ = (
+        UniqueConstraint("run_id", "clip_id", "method", "scale", "seed", "steps"),
+        CheckConstraint("method in ('diffusion', 'bicubic')", name="method"),
+        Index("ix_generation_clip_id", "clip_id"),
+    )
+
+    id: Mapped[BigId]
+    run_id: Mapped[Big] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    clip_id: Mapped[Big] = mapped_column(ForeignKey("clip.id", ondelete="CASCADE"))
+    method: Mapped[str]
+    scale: Mapped[float] = mapped_column(comment="conditional scale; 0 for a baseline")
+    seed: Mapped[int] = mapped_column(BigInteger)
+    steps: Mapped[int] = mapped_column(comment="solver steps per U-Net; 0 for a baseline")
+    samples_seen: Mapped[int] = mapped_column(BigInteger, comment="of U-Net 1 when it was made")
+    path: Mapped[str] = mapped_column(comment="PNG, relative to the store")
+    checksum: Mapped[str | None] = mapped_column(comment="blake2b-128 of the PNG; null where an old program made it")
+    psnr: Mapped[float | None] = mapped_column(comment="dB against the real face")
+    ssim: Mapped[float | None]
+    created_at: Mapped[Created]
+
+
+class GenerationEmbedding(Base):
+    """A generated face as a vector; null where no face was detected in it."""
+
+    __tablename__ = "generation_embedding"
+
+    generation_id: Mapped[Big] = mapped_column(ForeignKey("generation.id", ondelete="CASCADE"), primary_key=True)
+    constituent_id: Mapped[Big] = mapped_column(ForeignKey("constituent.id", ondelete="CASCADE"), primary_key=True)
+    vector: Mapped[list[float] | None] = mapped_column(VECTOR())
+
+
+class Evaluation(Base):
+    """One system (or baseline) of one run measured on one gallery."""
+
+    __tablename__ = "evaluation"
+    __table_args__ = (
+        UniqueConstraint(
+            "run_id", "gallery_id", "part", "system", "scale", "seed", "constituent_id", name="uq_evaluation_key"
+        ),
+        CheckConstraint("part in ('all', 'train', 'validation')", name="part"),
+    )
+
+    id: Mapped[BigId]
+    run_id: Mapped[Big] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    gallery_id: Mapped[Big] = mapped_column(ForeignKey("snapshot.id"), comment="snapshot searched in")
+    part: Mapped[str] = mapped_column(server_default="all")
+    system: Mapped[str] = mapped_column(comment="the run's system, or random | bicubic-8x8 | real-vs-real")
+    scale: Mapped[float] = mapped_column(comment="conditional scale; 0 for a baseline")
+    seed: Mapped[int] = mapped_column(BigInteger)
+    constituent_id: Mapped[Big] = mapped_column(ForeignKey("constituent.id"), comment="embedding model")
+    checkpoint_samples: Mapped[int] = mapped_column(BigInteger)
+    probes: Mapped[int]
+    gallery_faces: Mapped[int]
+    undetected: Mapped[int] = mapped_column(comment="probes without a detected face: counted as misses")
+    created_at: Mapped[Created]
+    erased_clips: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="clips among its probes and gallery that were erased since"
+    )
+
+
+class Match(Base):
+    """The k-th nearest gallery face of a probe."""
+
+    __tablename__ = "match"
+
+    evaluation_id: Mapped[Big] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), primary_key=True)
+    probe_clip_id: Mapped[Big] = mapped_column(ForeignKey("clip.id", ondelete="CASCADE"), primary_key=True, index=True)
+    rank: Mapped[int] = mapped_column(primary_key=True, comment="from 1")
+    gallery_clip_id: Mapped[Big] = mapped_column(ForeignKey("clip.id", ondelete="CASCADE"), index=True)
+    distance: Mapped[float] = mapped_column(comment="Euclidean")
+    hit: Mapped[bool] = mapped_column(comment="same identity")
+
+
+class Metric(Base):
+    """One number of an evaluation, with its interval."""
+
+    __tablename__ = "metric"
+
+    evaluation_id: Mapped[Big] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True, comment="recall | psnr | ssim")
+    k: Mapped[int] = mapped_column(primary_key=True, comment="0 where the metric has none")
+    value: Mapped[float]
+    ci_low: Mapped[float] = mapped_column(comment="95 % interval")
+    ci_high: Mapped[float]
+    n: Mapped[int]

@@ -1,0 +1,52 @@
+"""All tables, and the metadata that Alembic compares with the migrations."""
+
+from slf_store.db.base import Base
+from slf_store.db.catalogue import Attribute, Clip, ClipAttribute, Identity, Place, Source, Video
+from slf_store.db.features import ConstituentRow, Extraction, ExtractionCount, Face, FaceEmbedding, Shard
+from slf_store.db.governance import AuditLog, Blocked, Erasure, Report, ReportClip
+from slf_store.db.research import (
+    Checkpoint,
+    Evaluation,
+    Generation,
+    GenerationEmbedding,
+    Match,
+    Metric,
+    Run,
+    Snapshot,
+    SnapshotClip,
+    SnapshotConstituent,
+)
+
+metadata = Base.metadata
+
+__all__ = [
+    "Attribute",
+    "AuditLog",
+    "Blocked",
+    "Checkpoint",
+    "Clip",
+    "ClipAttribute",
+    "ConstituentRow",
+    "Erasure",
+    "Evaluation",
+    "Extraction",
+    "ExtractionCount",
+    "Face",
+    "FaceEmbedding",
+    "Generation",
+    "GenerationEmbedding",
+    "Identity",
+    "Match",
+    "Metric",
+    "Place",
+    "Report",
+    "ReportClip",
+    "Run",
+    "Shard",
+    "Snapshot",
+    "SnapshotClip",
+    "SnapshotConstituent",
+    "Source",
+    "Video",
+    "metadata",
+]

@@ -1,0 +1,111 @@
+"""NoiseSchedule: how much signal is left at each timestep, and the algebra between noise, v and x0."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from slf_store.compat import import_diffusers
+from slf_store.diffusion.config import Prediction, UnetConfig
+
+_BETAS = {"cosine": "squaredcos_cap_v2", "linear": "linear"}
+_LARGEST_SAMPLE = 100.0
+"""Bound on x0 before thresholding; noise prediction divides by almost nothing at the last timestep."""
+
+
+class NoiseSchedule:
+    """x_t = α_t·x0 + σ_t·ε with α² + σ² = 1 (Ho et al. 2020, eq. 4; cosine: Nichol & Dhariwal 2021, eq. 17).
+
+    >>> from slf_store.diffusion.config import preset
+    >>> schedule = NoiseSchedule(preset("tiny").unet1)
+    >>> x0, noise, t = torch.ones(1, 3, 4, 4), torch.randn(1, 3, 4, 4), torch.tensor([500])
+    >>> noisy = schedule.add_noise(x0, noise, t)
+    >>> v = schedule.target("v", x0, noise, t)
+    >>> torch.allclose(schedule.to_x0("v", v, noisy, t), x0, atol=1e-5)
+    True
+    """
+
+    def __init__(self, config: UnetConfig, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        signal = (
+            import_diffusers().DDPMScheduler(config.timesteps, beta_schedule=_BETAS[config.schedule]).alphas_cumprod
+        )
+        self.signal: Tensor = signal.to(device=device, dtype=torch.float32)
+        """(T,) α²: the share of signal variance left."""
+
+    def alpha_sigma(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """α and σ of each sample, (B, 1, 1, 1)."""
+        signal = self.signal[timestep][:, None, None, None]
+        return signal.sqrt(), (1 - signal).sqrt()
+
+    def add_noise(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """The noisy image x_t."""
+        alpha, sigma = self.alpha_sigma(timestep)
+        return alpha * x0 + sigma * noise
+
+    def target(self, prediction: Prediction, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """What a network of this kind is asked for; v = α·ε − σ·x0 (Salimans & Ho 2022, §4)."""
+        if prediction == "noise":
+            return noise
+        if prediction == "x0":
+            return x0
+        alpha, sigma = self.alpha_sigma(timestep)
+        return alpha * noise - sigma * x0
+
+    def to_x0(self, prediction: Prediction, output: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """The clean image a network's output stands for."""
+        if prediction == "x0":
+            return output
+        alpha, sigma = self.alpha_sigma(timestep)
+        if prediction == "v":
+            return alpha * noisy - sigma * output
+        return ((noisy - sigma * output) / alpha).clamp(-_LARGEST_SAMPLE, _LARGEST_SAMPLE)
+
+    def loss_weight(self, prediction: Prediction, timestep: Tensor, gamma: float) -> Tensor:
+        """Min-SNR weights (B,): min(SNR, γ) in x0 units, restated for each prediction (Hang et al. 2023, §3.4)."""
+        signal = self.signal[timestep].double()
+        snr = signal / (1 - signal)
+        weight = snr.clamp(max=gamma)
+        if prediction == "noise":
+            weight = weight / snr
+        elif prediction == "v":
+            weight = weight / (snr + 1)
+        return weight.float()
+
+    def draw_timesteps(self, n: int, levels: Literal["uniform", "middle"], generator: torch.Generator) -> Tensor:
+        """(n,) int64 timesteps; "middle" prefers medium noise (logit-normal, Esser et al. 2024, §3.1)."""
+        device = self.signal.device
+        if levels == "uniform":
+            share = torch.rand(n, generator=generator, device=device)
+        else:
+            share = torch.randn(n, generator=generator, device=device).sigmoid()
+        return (share * self.config.timesteps).long().clamp(max=self.config.timesteps - 1)
+
+    def solver(self, steps: int) -> Any:
+        """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps."""
+        solver = import_diffusers().DPMSolverMultistepScheduler(
+            self.config.timesteps,
+            beta_schedule=_BETAS[self.config.schedule],
+            prediction_type="sample",
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            lower_order_final=True,
+            final_sigmas_type="zero",
+            timestep_spacing="linspace",
+        )
+        solver.set_timesteps(steps, device=self.signal.device)
+        return solver
+
+
+def threshold(x0: Tensor, quantile: float) -> Tensor:
+    """Dynamic thresholding (Saharia et al. 2022, §2.3): scale down a sample whose quantile leaves [-1, 1].
+
+    >>> threshold(torch.tensor([[[[0.5, -0.5]]]]), 0.95).flatten().tolist()
+    [0.5, -0.5]
+    """
+    if not quantile:
+        return x0.clamp(-1.0, 1.0)
+    limit = torch.quantile(x0.flatten(1).abs(), quantile, dim=1).clamp(min=1.0)[:, None, None, None]
+    return x0.clamp(-limit, limit) / limit

@@ -1,0 +1,12 @@
+"""Evaluation: how well generated faces are recognised among real ones.
+
+Read in this order: `measure` (the whole way of one evaluation), `gallery` and `probes` (what is searched in and with),
+`embedding`, `matching` (nearest neighbours in SQL), `likeness` (PSNR, SSIM), `bicubic` and `chance` (baselines),
+`interval`, `recall` (reading the numbers), `page` (the report).
+"""
+
+from slf_store.evaluation.measure import evaluate
+from slf_store.evaluation.page import report
+from slf_store.evaluation.recall import best_scale, recall_rows
+
+__all__ = ["best_scale", "evaluate", "recall_rows", "report"]

@@ -1,0 +1,1 @@
+"""The batch work itself: ingest, claim, extract a chunk, seal, commit, gc."""

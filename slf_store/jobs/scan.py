@@ -1,0 +1,127 @@
+"""Comparing a source tree with what the store knows of it: what is new, changed, gone, or back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from slf_store.dataset.clipfile import ClipFile, file_name
+from slf_store.jobs import sql_ingest as statements
+
+Look = tuple[int, int, int | None, int | None]
+"""Size (bytes) and time (ns) of a clip's file, and of the file of sound beside it."""
+
+
+@dataclass
+class Difference:
+    """How some identities of a tree differ from the store.
+
+    Attributes:
+        new, changed: to be probed.
+        unchanged: how many need not be looked at.
+        vanished, returned: {key: path} of clips whose file is newly gone, or as it was again.
+        gone: how many are gone in all.
+    """
+
+    new: list[ClipFile] = field(default_factory=list)
+    changed: list[ClipFile] = field(default_factory=list)
+    unchanged: int = 0
+    vanished: dict[int, str] = field(default_factory=dict)
+    returned: dict[int, str] = field(default_factory=dict)
+    gone: int = 0
+
+
+def look_at(root: Path, file: ClipFile) -> Look | None:
+    """Size and times as the file system has them; None where the file cannot be looked at."""
+    try:
+        stat = (root / file_name(file.path)).stat()
+    except OSError:
+        return None
+    sound = None
+    if file.audio_path is not None:
+        with suppress(OSError):
+            sound = (root / file_name(file.audio_path)).stat()
+    return stat.st_size, stat.st_mtime_ns, sound and sound.st_size, sound and sound.st_mtime_ns
+
+
+def compare(
+    engine: Engine, source_id: int, files: Iterable[ClipFile], look: Callable[[ClipFile], Look | None], size: int
+) -> Iterator[Difference]:
+    """Compare a tree with the store, some identities at a time; last come those of which nothing is left.
+
+    Args:
+        engine: of the store.
+        source_id: key of the source.
+        files: of the whole tree, all of one identity and split in a row.
+        look: how a file is looked at.
+        size: about how many files at a time.
+    """
+    walked: set[tuple[str, str]] = set()
+    waiting: list[tuple[str, list[ClipFile]]] = []
+    for (split, identity), group in groupby(files, key=lambda file: (file.split, file.identity)):
+        if waiting and (waiting[0][1][0].split != split or sum(len(some) for _, some in waiting) >= size):
+            yield _difference(engine, source_id, waiting, look)
+            waiting = []
+        waiting.append((identity, list(group)))
+        walked.add((split, identity))
+    if waiting:
+        yield _difference(engine, source_id, waiting, look)
+    with engine.connect() as connection:
+        stored = {(row.split, row.name) for row in connection.execute(statements.KNOWN_IDENTITIES, _values(source_id))}
+    for split, rest in groupby(sorted(stored - walked), key=lambda key: key[0]):
+        left = [identity for _, identity in rest]
+        for start in range(0, len(left), 100):
+            yield _all_gone(engine, source_id, split, left[start : start + 100])
+
+
+def _difference(
+    engine: Engine,
+    source_id: int,
+    groups: Sequence[tuple[str, list[ClipFile]]],
+    look: Callable[[ClipFile], Look | None],
+) -> Difference:
+    difference = Difference()
+    identities = [identity for identity, _ in groups]
+    values = _values(source_id, groups[0][1][0].split, identities)
+    with engine.connect() as connection:
+        rows = connection.execute(statements.KNOWN, values).all()  # fetched one by one they take twice as long
+    known = {row[1]: row for row in rows}
+    for _, files in groups:
+        for file in files:
+            before = known.pop(file.path, None)
+            if before is None:
+                difference.new.append(file)
+            elif look(file) != tuple(before[2:6]):
+                difference.changed.append(file)
+            else:
+                difference.unchanged += 1
+                if before.vanished:
+                    difference.returned[before.id] = file.path
+    difference.gone = len(known)
+    difference.vanished = {row.id: path for path, row in known.items() if not row.vanished}
+    return difference
+
+
+def _all_gone(engine: Engine, source_id: int, split: str, identities: list[str]) -> Difference:
+    with engine.connect() as connection:
+        rows = connection.execute(statements.KNOWN, _values(source_id, split, identities)).all()
+    return Difference(vanished={row.id: row.path for row in rows if not row.vanished}, gone=len(rows))
+
+
+def _values(source_id: int, split: str = "", identities: Sequence[str] = ()) -> dict[str, object]:
+    return {"source_id": source_id, "split": split, "identities": list(identities)}
+
+
+def mark(engine: Engine, difference: Difference) -> None:
+    """Note in the store which clips are gone and which are back. Pending extractions of those that are gone go."""
+    with engine.begin() as connection:
+        if difference.vanished:
+            for statement in statements.VANISH:
+                connection.execute(statement, {"clips": list(difference.vanished)})
+        if difference.returned:
+            connection.execute(statements.RETURN, {"clips": list(difference.returned)})

@@ -1,0 +1,1 @@
+"""Decoding clips, 24 s speech, face detection and crop."""

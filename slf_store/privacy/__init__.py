@@ -1,0 +1,1 @@
+"""People's data: erasure, receipts, the block list, the audit log."""

@@ -1,0 +1,1 @@
+"""Selection, snapshot, systems, layout, sample order, loader."""

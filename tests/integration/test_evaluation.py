@@ -1,0 +1,406 @@
+"""Evaluation against a real PostgreSQL: numbers equal numpy's, end up in the views, and stay when repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from slf_store.constituents.registry import extractors
+from slf_store.errors import CheckpointError, ConfigError, NotFoundInStore, SelectionError
+from slf_store.evaluation import best_scale, evaluate, recall_rows, report
+from slf_store.evaluation.chance import chance_recall
+from slf_store.evaluation.embedding import embed_generations, embedding_model
+from slf_store.evaluation.fidelity import psnr, ssim
+from slf_store.evaluation.measure import KS
+from slf_store.evaluation.picture import encode_png, write_whole
+from slf_store.evaluation.recall import one_line_each
+from slf_store.jobs.constituents import register
+from slf_store.settings import load_settings
+from slf_store.shards.writer import seal_shard
+from slf_store.store import Store
+
+pytestmark = pytest.mark.integration
+
+PEOPLE = 12
+EVIL = "<script>alert('id')</script>"
+DIMENSION = 128
+
+
+@dataclass
+class World:
+    """A store with 12 people of 2 videos with 2 clips each, random vectors for faces, and one run."""
+
+    store: Store
+    clips: np.ndarray
+    identities: np.ndarray
+    vectors: np.ndarray
+    targets: np.ndarray
+    embedding: int
+
+    def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        with self.store.engine.begin() as connection:
+            result = connection.execute(text(sql), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def add_snapshot(self, name: str, members: list[int], validation: Set[int] = frozenset()) -> int:
+        (snapshot,) = self.rows(
+            "INSERT INTO snapshot (name, hash, predicate, layout, missing, seed, clips, normalisation)"
+            " VALUES (:name, :hash, 'true', 'slf-256x768', 'skip', 0, :n, '{}') RETURNING id",
+            name=name, hash=f"hash-of-{name}", n=len(members),
+        )[0]  # fmt: skip
+        for position, i in enumerate(members):
+            self.rows(
+                "INSERT INTO snapshot_clip VALUES (:snapshot, :position, :clip, :part)",
+                snapshot=snapshot, position=position, clip=int(self.clips[i]),
+                part="validation" if i in validation else "train",
+            )  # fmt: skip
+        return int(snapshot)
+
+    def add_generation(
+        self, i: int, vector: np.ndarray | None, *, scale: float = 1.0, seed: int = 0, steps: int = 12, seen: int = 500
+    ) -> int:
+        """A generated face (noise) of clip number i, embedded already."""
+        face = np.random.default_rng([i, seed, round(scale * 10)]).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        path = f"runs/r/{scale}-{seed}-{steps}/{i}.png"
+        write_whole(self.store.settings.home / path, encode_png(face))
+        (generation,) = self.rows(
+            "INSERT INTO generation (run_id, clip_id, method, scale, seed, steps, samples_seen, path)"
+            " SELECT id, :clip, 'diffusion', :scale, :seed, :steps, :seen, :path FROM run RETURNING id",
+            clip=int(self.clips[i]), scale=scale, seed=seed, steps=steps, seen=seen, path=path,
+        )[0]  # fmt: skip
+        self.rows(
+            "INSERT INTO generation_embedding VALUES (:generation, :embedding, :vector)",
+            generation=generation, embedding=self.embedding, vector=vector,
+        )  # fmt: skip
+        return int(generation)
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    settings = load_settings(tmp_path / "a store", database_url=database_url)
+    specs = {extractor.spec.name: extractor.spec for extractor in extractors(settings)}
+    generator = np.random.default_rng(0)
+    with Store.create(settings=settings) as store:
+        with store.engine.begin() as connection:
+            keys = register(connection, specs.values())
+        made = World(
+            store, np.zeros(0, int), np.zeros(0, int),
+            generator.integers(-4, 5, (4 * PEOPLE, DIMENSION)).astype(np.float32),
+            generator.integers(0, 256, (4 * PEOPLE, 128, 128, 3), dtype=np.uint8), keys["face_dlib"],
+        )  # fmt: skip
+        (source,) = made.rows("INSERT INTO source (name, root, layout) VALUES ('s', '/s', 'voxceleb2') RETURNING id")[0]
+        clips, identities = [], []
+        for person in range(PEOPLE):
+            name = EVIL if person == 3 else f"id{person:05}"
+            (identity,) = made.rows(
+                "INSERT INTO identity (source_id, name) VALUES (:source, :name) RETURNING id", source=source, name=name
+            )[0]
+            for video in ("v1", "v2"):
+                (key,) = made.rows(
+                    "INSERT INTO video (identity_id, split, name) VALUES (:identity, 'dev', :name) RETURNING id",
+                    identity=identity, name=video,
+                )[0]  # fmt: skip
+                for clip in ("00001", "00002"):
+                    clips += made.rows(
+                        "INSERT INTO clip (video_id, name, path, state, file_bytes, file_mtime_ns)"
+                        " VALUES (:video, :name, 'x', 'ok', 1, 1) RETURNING id",
+                        video=key, name=clip,
+                    )  # fmt: skip
+                    identities.append(identity)
+        made.clips, made.identities = np.array(clips)[:, 0], np.array(identities)
+        for clip, vector in zip(made.clips.tolist(), made.vectors, strict=True):
+            made.rows(
+                "INSERT INTO face_embedding (constituent_id, clip_id, vector) VALUES (:embedding, :clip, :vector)",
+                embedding=made.embedding, clip=clip, vector=vector,
+            )  # fmt: skip
+        spec = specs["target"]
+        sealed = seal_shard(
+            store.shards, constituent="target", version=spec.version, spec={}, clip_ids=made.clips, values=made.targets
+        )
+        (shard,) = made.rows(
+            "INSERT INTO shard (constituent_id, path, rows, bytes, checksum)"
+            " VALUES (:target, :path, :rows, :bytes, :checksum) RETURNING id",
+            target=keys["target"], path=sealed.path, rows=sealed.rows, bytes=sealed.bytes, checksum=sealed.checksum,
+        )[0]  # fmt: skip
+        for row, clip in enumerate(made.clips.tolist()):
+            made.rows(
+                "INSERT INTO extraction (constituent_id, clip_id, state, shard_id, shard_row)"
+                " VALUES (:target, :clip, 'done', :shard, :row)",
+                target=keys["target"], clip=clip, shard=shard, row=row,
+            )  # fmt: skip
+        made.add_snapshot("training", list(range(4 * PEOPLE)))
+        made.rows(
+            "INSERT INTO run (name, snapshot_id, system, preset, config, seed)"
+            " SELECT 'r', id, 'full-input', 'tiny', '{}', 0 FROM snapshot"
+        )
+        yield made
+
+
+def nearest(world: World, gallery: list[int], probe: np.ndarray) -> list[int]:
+    """Numbers of the ten nearest gallery clips by brute force; equal distances by clip."""
+    squared = ((world.vectors[gallery].astype(np.float64) - probe.astype(np.float64)) ** 2).sum(axis=1)
+    return [gallery[i] for i in np.lexsort((world.clips[gallery], squared))[:10]]
+
+
+def test_sql_matches_what_numpy_finds_with_ties_and_undetected_faces(world: World) -> None:
+    gallery = list(range(0, 4 * PEOPLE, 2))
+    world.vectors[20], world.vectors[22], world.vectors[8] = world.vectors[4], world.vectors[4], world.vectors[4]
+    for i in (8, 20, 22):
+        world.rows(
+            "UPDATE face_embedding SET vector = :vector WHERE clip_id = :clip",
+            vector=world.vectors[i], clip=int(world.clips[i]),
+        )  # fmt: skip
+    world.add_snapshot("test", gallery)
+    generator = np.random.default_rng(1)
+    probes: dict[int, np.ndarray | None] = {}
+    for i in gallery:
+        probes[i] = world.vectors[i] + generator.integers(-6, 7, DIMENSION).astype(np.float32)
+    probes[4] = world.vectors[4]  # at distance 0 of four gallery faces of three people
+    probes[10] = probes[30] = None  # no face detected
+    for i, vector in probes.items():
+        world.add_generation(i, vector)
+
+    rows = evaluate(world.store, "r", "test", baselines=False)
+
+    expected, first = [], []
+    for i, vector in probes.items():
+        found = [] if vector is None else nearest(world, gallery, vector)
+        same = [bool(world.identities[j] == world.identities[i]) for j in found]
+        first.append(same.index(True) + 1 if any(same) else 99)
+        expected += [
+            (world.clips[i], rank, world.clips[j], pytest.approx(np.linalg.norm(world.vectors[j] - vector)), hit)
+            for rank, (j, hit) in enumerate(zip(found, same, strict=True), start=1)
+        ]
+    stored = world.rows(
+        "SELECT probe_clip_id, rank, gallery_clip_id, distance, hit FROM match ORDER BY probe_clip_id, rank"
+    )
+    assert stored == expected
+    assert len(rows) == 1
+    assert (rows[0]["probes"], rows[0]["gallery_faces"], rows[0]["undetected"]) == (24, 24, 2)
+    for k in KS:
+        assert rows[0][f"recall@{k}"] == pytest.approx((np.array(first) <= k).mean())
+
+
+def test_numbers_end_up_in_the_views_with_baselines_beside(world: World) -> None:
+    gallery = list(range(0, 4 * PEOPLE, 4))  # one clip of each person
+    world.add_snapshot("test", gallery)
+    generations = [world.add_generation(i, world.vectors[i]) for i in gallery]
+    world.rows("DELETE FROM face_embedding WHERE clip_id = :clip", clip=int(world.clips[8]))
+
+    evaluate(world.store, "r", "test")
+
+    rows = recall_rows(world.store, "r")
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    assert systems == ["full-input", "bicubic-8x8", "random", "real-vs-real"]
+    by = {(row["system"], row["k"]): row for row in rows}
+    full = by["full-input", 1]
+    assert full["recall"] == pytest.approx(11 / 12)  # one person is not in the gallery: a miss, not left out
+    assert full["ci_low"] <= full["recall"] <= full["ci_high"]
+    assert (full["n"], full["gallery_faces"], full["gallery"], full["scale"]) == (12, 11, "test", 1.0)
+    assert (full["checkpoint_samples"], full["snapshot_hash"]) == (500, "hash-of-training")
+    same = np.ones(12, np.int64)
+    same[2] = 0
+    for k in KS:
+        chance = chance_recall(same, 11, k)
+        random = by["random", k]
+        assert (random["recall"], random["ci_low"], random["ci_high"]) == (chance.value, chance.low, chance.high)
+    assert by["bicubic-8x8", 10]["n"] == 12
+    assert by["bicubic-8x8", 10]["undetected"] == 12  # the targets are noise
+    assert by["bicubic-8x8", 10]["recall"] == 0
+    assert by["real-vs-real", 1]["n"] == 11  # of the people in the gallery
+    probes = world.rows(
+        "SELECT DISTINCT match.probe_clip_id FROM match JOIN evaluation e ON e.id = evaluation_id"
+        " WHERE system = 'real-vs-real' ORDER BY 1"
+    )
+    assert [clip for (clip,) in probes] == [world.clips[i + 2] for i in gallery if i != 8]  # first of the other video
+    assert len(one_line_each(rows)) == 4
+
+    fidelity = {row["metric"]: row for row in world.store.query("SELECT * FROM fidelity WHERE system = 'full-input'")}
+    stored = world.rows("SELECT psnr, ssim FROM generation WHERE id = ANY(:ids) ORDER BY id", ids=generations)
+    assert fidelity["psnr"]["value"] == pytest.approx(np.mean([row[0] for row in stored]))
+    assert fidelity["ssim"]["n"] == 12
+    face = np.random.default_rng([gallery[0], 0, 10]).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    truth = world.targets[gallery[0]]
+    assert stored[0] == pytest.approx((psnr(face, truth), ssim(face, truth)))
+
+
+def test_evaluating_again_replaces_the_numbers_and_embeds_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = list(range(0, 4 * PEOPLE, 4))
+    world.add_snapshot("test", gallery)
+    for i in gallery:
+        world.add_generation(i, world.vectors[i])
+    first = evaluate(world.store, "r", "test")
+    counts = "SELECT (SELECT count(*) FROM evaluation), (SELECT count(*) FROM match), (SELECT count(*) FROM metric), \
+        (SELECT count(*) FROM generation), (SELECT count(*) FROM generation_embedding)"
+    before = world.rows(counts)
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("slf_store.media.face.embed_face", lambda *a, **k: pytest.fail("embedded again"))
+    again = evaluate(world.store, "r", "test", progress=lambda done, total: told.append((done, total)))
+    assert again == first
+    assert world.rows(counts) == before
+    assert told == []
+
+
+def test_a_generation_that_was_made_again_is_measured_again(world: World) -> None:
+    world.add_snapshot("test", [0, 4])
+    for i in (0, 4):
+        world.add_generation(i, world.vectors[4 - i])
+    assert evaluate(world.store, "r", "test", baselines=False)[0]["recall@1"] == 0
+    world.rows("DELETE FROM generation")
+    for i in (0, 4):
+        world.add_generation(i, world.vectors[i])
+    assert evaluate(world.store, "r", "test", baselines=False)[0]["recall@1"] == 1
+
+
+def test_real_faces_inside_the_gallery_never_find_themselves(world: World) -> None:
+    everything = list(range(4 * PEOPLE))
+    world.add_snapshot("test", everything)
+    world.add_generation(0, world.vectors[0])
+    rows = evaluate(world.store, "r", "test")
+    ceiling = next(row for row in rows if row["system"] == "real-vs-real")
+    assert ceiling["probes"] == PEOPLE
+    assert world.rows(
+        "SELECT count(*) FROM match JOIN evaluation e ON e.id = evaluation_id"
+        " WHERE system = 'real-vs-real' AND probe_clip_id = gallery_clip_id"
+    ) == [(0,)]
+
+
+def test_each_scale_and_seed_is_measured_for_itself(world: World) -> None:
+    world.add_snapshot("test", [0, 4, 8])
+    for scale in (1.0, 3.0):
+        for seed in (0, 1):
+            for i in (0, 4, 8):
+                world.add_generation(i, world.vectors[i] if scale == 3.0 else None, scale=scale, seed=seed)
+    rows = evaluate(world.store, "r", "test", baselines=False)
+    assert [(row["scale"], row["seed"], row["recall@1"]) for row in rows] == [
+        (1.0, 0, 0), (1.0, 1, 0), (3.0, 0, 1), (3.0, 1, 1),
+    ]  # fmt: skip
+    assert len(evaluate(world.store, "r", "test", scales=[3.0], seed=1, baselines=False)) == 1
+    with pytest.raises(NotFoundInStore, match="at scale 7"):
+        evaluate(world.store, "r", "test", scales=[3.0, 7.0], baselines=False)
+
+
+def test_newest_steps_count_and_mixed_checkpoints_are_refused(world: World) -> None:
+    world.add_snapshot("test", [0, 4])
+    for steps, vector in ((12, 8), (25, None)):
+        for i in (0, 4):
+            world.add_generation(i, world.vectors[i if vector is None else vector], steps=steps)
+    assert evaluate(world.store, "r", "test", baselines=False)[0]["recall@1"] == 1
+    world.add_generation(0, world.vectors[0], scale=2.0, seen=500)
+    world.add_generation(4, world.vectors[4], scale=2.0, seen=900)
+    with pytest.raises(CheckpointError, match="500, 900 samples seen"):
+        evaluate(world.store, "r", "test", baselines=False)
+
+
+def test_a_part_of_the_snapshot_is_probes_and_gallery(world: World) -> None:
+    members = list(range(0, 4 * PEOPLE, 4))
+    validation = set(members[6:])
+    world.add_snapshot("both", members, validation)
+    for i in members:
+        world.add_generation(i, world.vectors[i])
+    row = evaluate(world.store, "r", "both", part="validation", baselines=False)[0]
+    assert (row["probes"], row["gallery_faces"], row["part"]) == (6, 6, "validation")
+    with pytest.raises(ConfigError, match="no part 'test'"):
+        evaluate(world.store, "r", "both", part="test")
+
+
+def test_the_scale_is_chosen_on_validation_and_never_on_test(world: World) -> None:
+    members = list(range(0, 4 * PEOPLE, 4))
+    world.add_snapshot("both", members, set(members))
+    right = {1.0: 4, 2.0: 9, 4.0: 9, 8.0: 6}
+    for scale, count in right.items():
+        for n, i in enumerate(members):
+            world.add_generation(i, world.vectors[i] if n < count else None, scale=scale)
+    with pytest.raises(NotFoundInStore, match="has not been evaluated"):
+        best_scale(world.store, "r", "both")
+    evaluate(world.store, "r", "both", part="validation")
+    assert best_scale(world.store, "r", "both") == 2.0
+    world.rows("UPDATE video SET split = 'test'")
+    with pytest.raises(SelectionError, match="test split"):
+        best_scale(world.store, "r", "both")
+
+
+def test_other_embedding_weights_are_refused(world: World) -> None:
+    world.add_snapshot("test", [0])
+    world.add_generation(0, world.vectors[0])
+    world.rows("""UPDATE constituent SET spec = jsonb_set(spec, '{weights}', '{"other.dat": "1"}')""")
+    with pytest.raises(ConfigError, match="another weights"):
+        evaluate(world.store, "r", "test")
+
+
+def test_what_is_not_there_is_named(world: World) -> None:
+    world.add_snapshot("test", [0])
+    for run, gallery, words in (("x", "test", "no run 'x'"), ("r", "x", "no snapshot 'x'"), ("r", "test", "generate")):
+        with pytest.raises(NotFoundInStore, match=words):
+            evaluate(world.store, run, gallery)
+    with pytest.raises(NotFoundInStore, match="no recall"):
+        recall_rows(world.store, "r")
+    with pytest.raises(NotFoundInStore, match="no evaluation"):
+        report(world.store, world.store.settings.home / "r.html")
+    assert not (world.store.settings.home / "r.html").exists()
+
+
+def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_path: Path) -> None:
+    gallery = list(range(0, 4 * PEOPLE, 4))
+    world.add_snapshot("test", gallery)
+    for i in gallery:
+        world.add_generation(i, None if i == 4 else world.vectors[i], scale=3.0)
+    world.rows(
+        "INSERT INTO checkpoint (run_id, unet, samples_seen, path, checksum, seconds)"
+        " SELECT id, 1, 500, 'c', 'c', 4000 FROM run"
+    )
+    world.rows(
+        "UPDATE extraction SET state = 'failed', error_code = '<b>no_face', shard_id = NULL WHERE clip_id = :clip",
+        clip=int(world.clips[1]),
+    )
+    world.rows(
+        "UPDATE clip SET state = 'quarantined', reason = 'un<i>readable' WHERE id = :clip", clip=int(world.clips[2])
+    )
+    evaluate(world.store, "r", "test")
+
+    path = report(world.store, tmp_path / "page.html", ["r"])
+
+    page = path.read_text("utf-8")
+    for words in (
+        "hash-of-test", "hash-of-training", "full-input, scale 3", "tiny", "1 h 7 min", "bicubic-8x8", "random",
+        "real-vs-real", "face_dlib", "no face detected", "found at rank 1", "of real people", "<svg", "PSNR",
+        "&lt;script&gt;", "&lt;b&gt;no_face", "un&lt;i&gt;readable", "prefers-color-scheme: dark", "@media print",
+    ):  # fmt: skip
+        assert words in page, words
+    for words in ("<script", "<b>no_face", "un<i>", "http://127", 'src="http'):
+        assert words not in page, words
+    assert page.count("data:image/png;base64,") == 3 * 12
+    shown = world.rows("SELECT report.path, count(*) FROM report JOIN report_clip ON report_id = report.id GROUP BY 1")
+    assert shown == [(str(path), 12)]  # an erasure of one of them removes the page
+    assert not list(tmp_path.glob(".page*"))
+
+    world.rows("UPDATE source SET synthetic = true")
+    page = report(world.store, tmp_path).read_text("utf-8")
+    assert (tmp_path / "report.html").is_file()
+    assert "every face on this page is drawn" in page
+    assert "of real people." not in page
+
+
+def test_pictures_are_embedded_by_several_processes_and_gone_ones_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slf_store.evaluation.embedding.FACES_PER_PROCESS", 1)
+    generations = [world.add_generation(i, None) for i in (0, 4, 8)]
+    world.rows("DELETE FROM generation_embedding")
+    model = embedding_model(world.store)
+    told: list[tuple[int, int]] = []
+    assert embed_generations(world.store, generations, model, workers=2, progress=lambda *at: told.append(at)) == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert world.rows("SELECT count(*), count(vector) FROM generation_embedding") == [(3, 0)]
+    world.rows("DELETE FROM generation_embedding")
+    (world.store.settings.home / "runs/r/1.0-0-12/4.png").unlink()
+    with pytest.raises(NotFoundInStore, match=r"4\.png cannot be read"):
+        embed_generations(world.store, generations, model, workers=2)

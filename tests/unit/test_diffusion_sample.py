@@ -1,0 +1,114 @@
+"""Sampling: the conditional scale, and one clip's face being its own whatever the batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from slf_store.diffusion.config import preset
+from slf_store.diffusion.sample import SampleNoise, generate, guide_output, sample_unet
+from slf_store.diffusion.schedule import NoiseSchedule, threshold
+from slf_store.diffusion.unet import SlfUnet
+from slf_store.errors import ConfigError
+
+torch.set_num_threads(1)  # several threads wait for each other on a busy machine
+
+
+@pytest.fixture(scope="module")
+def unets() -> tuple[SlfUnet, SlfUnet]:
+    config = preset("tiny")
+    torch.manual_seed(0)
+    one = SlfUnet(replace(config.unet1, channels=(32, 32), head_dim=16, cond_dim=32)).eval()
+    two = SlfUnet(replace(config.unet2, channels=(32, 32), blocks=(1, 1), attention=(False, False), cond_dim=32)).eval()
+    for unet in (one, two):
+        torch.nn.init.normal_(unet.unet.conv_out.weight, std=0.05)
+    return one, two
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draws = torch.Generator().manual_seed(3)
+    mask = torch.zeros(5, 256, dtype=torch.bool)
+    mask[:, [58, 200]] = True
+    return torch.randn(5, 256, 768, generator=draws), mask, torch.rand(5, 3, 8, 8, generator=draws)
+
+
+def test_a_face_does_not_depend_on_its_batch(
+    unets: tuple[SlfUnet, SlfUnet], rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    conditioning, mask, guide = rows
+    seeds = np.arange(5, dtype=np.int64) + 10
+    together = generate(*unets, conditioning, mask, guide, scale=3.0, seeds=seeds, steps=4)
+    pairs = generate(*unets, conditioning, mask, guide, scale=3.0, seeds=seeds, steps=4, batch_size=2)
+    alone = generate(*unets, conditioning[3:4], mask[3:4], guide[3:4], scale=3.0, seeds=seeds[3:4], steps=4)
+    assert together.shape == (5, 3, 128, 128)
+    assert together.dtype == torch.uint8
+    assert (together.int() - pairs.int()).abs().max() <= 1
+    assert (together[3].int() - alone[0].int()).abs().max() <= 1
+    assert not torch.equal(together[0], together[1])
+
+
+def test_noise_is_exactly_the_clips_own() -> None:
+    many, one = SampleNoise([1, 2, 3]), SampleNoise([2])
+    for shape in ((3, 32, 32), (3, 8, 8)):
+        assert torch.equal(many.draw(*shape)[1], one.draw(*shape)[0])
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_scale_zero_and_one_need_one_branch(
+    unets: tuple[SlfUnet, SlfUnet],
+    rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+) -> None:
+    conditioning, mask, guide = rows
+    unet, sizes = unets[0], []
+    denoise = SlfUnet.denoise
+
+    def spy(self: SlfUnet, noisy: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        sizes.append(len(noisy))
+        return denoise(self, noisy, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SlfUnet, "denoise", spy)
+
+    def sample(scale: float, seen: torch.Tensor = mask) -> torch.Tensor:
+        sizes.clear()
+        noise = SampleNoise(range(5))
+        return sample_unet(unet, conditioning, seen, guide, scale=scale, noise=noise, steps=steps)
+
+    null, given = sample(0.0), sample(1.0)
+    assert sizes == [5] * steps
+    torch.testing.assert_close(null, sample(1.0, torch.zeros_like(mask)))
+    nearly = sample(1.0 + 1e-6)
+    assert sizes == [10] * steps
+    torch.testing.assert_close(nearly, given, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(sample(1e-6), null, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(null, given)
+
+
+def test_guidance_in_any_prediction_is_guidance_in_noise() -> None:
+    schedule = NoiseSchedule(preset("tiny").unet1)
+    t, noisy = torch.tensor([300]), torch.randn(1, 3, 4, 4)
+    null, given = torch.randn(2, 1, 3, 4, 4)
+    by_noise = schedule.to_x0("noise", guide_output(torch.stack([null, given]), 4.0), noisy, t)
+    x0 = torch.stack([schedule.to_x0("noise", branch, noisy, t) for branch in (null, given)])
+    torch.testing.assert_close(by_noise, guide_output(x0, 4.0), atol=1e-4, rtol=1e-4)
+
+
+def test_thresholding_keeps_faces_in_range() -> None:
+    wild = torch.randn(2, 3, 16, 16) * 5
+    for quantile in (0.0, 0.95):
+        assert float(threshold(wild, quantile).abs().max()) <= 1.0
+
+
+def test_generation_without_a_guide_and_wrong_lengths(
+    unets: tuple[SlfUnet, SlfUnet], rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    conditioning, mask, _ = rows
+    faces = generate(*unets, conditioning[:2], mask[:2], None, scale=(2.0, 1.0), seeds=[0, 1], steps=(2, 1))
+    assert faces.shape == (2, 3, 128, 128)
+    with pytest.raises(ConfigError, match="seeds"):
+        generate(*unets, conditioning, mask, None, seeds=[0], steps=1)
