@@ -70,10 +70,13 @@ def register_rows(engine: Engine, source_id: int, rows: Rows, screen: Screen = _
     values = {"source_id": source_id}
     with engine.begin() as connection:
         connection.execute(statements.NO_FLUSH)
-        copy_rows(connection, "scanned", statements.SCANNED_COLUMNS, screen(connection, rows))
-        for statement in statements.MERGE_PARENTS:
-            connection.execute(statement, values)
-        changed = list(connection.execute(statements.CHANGED, values).scalars())
+        rows = screen(connection, rows)
+        copy_rows(connection, "scanned", statements.SCANNED_COLUMNS, rows)
+        connection.execute(statements.MERGE_IDENTITIES, values)
+        new = connection.execute(statements.MERGE_VIDEOS, values).rowcount
+        changed = []
+        if new < len({row[:3] for row in rows}):  # in a video that is new no clip can have changed
+            changed = list(connection.execute(statements.CHANGED, values).scalars())
         if changed:
             for statement in statements.FORGET_VALUES:
                 connection.execute(statement, {"clips": changed})

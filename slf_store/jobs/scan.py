@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -85,26 +85,56 @@ def _difference(
     groups: Sequence[tuple[str, list[ClipFile]]],
     look: Callable[[ClipFile], Look | None],
 ) -> Difference:
+    """Compare line by line where an identity is as it was; row by row, which takes five times as long, where not."""
     difference = Difference()
-    identities = [identity for identity, _ in groups]
-    values = _values(source_id, groups[0][1][0].split, identities)
+    split = groups[0][1][0].split
     with engine.connect() as connection:
-        rows = connection.execute(statements.KNOWN, values).all()  # fetched one by one they take twice as long
-    known = {row[1]: row for row in rows}
-    for _, files in groups:
-        for file in files:
-            before = known.pop(file.path, None)
-            if before is None:
-                difference.new.append(file)
-            elif look(file) != tuple(before[2:6]):
-                difference.changed.append(file)
-            else:
-                difference.unchanged += 1
-                if before.vanished:
-                    difference.returned[before.id] = file.path
+        rows = connection.execute(statements.LOOKS, _values(source_id, split, [identity for identity, _ in groups]))
+        stored = {row[0]: row[1] for row in rows.all()}
+    other: dict[str, list[tuple[ClipFile, Look | None]]] = {}
+    for identity, files in groups:
+        if identity not in stored:
+            difference.new += files
+            continue
+        looks = [(file, look(file)) for file in files]
+        if {_line(file, found) for file, found in looks} == set(stored[identity].split("\n")):
+            difference.unchanged += len(files)
+        else:
+            other[identity] = looks
+    if other:
+        _by_row(engine, _values(source_id, split, list(other)), other, difference)
+    return difference
+
+
+def _line(file: ClipFile, look: Look | None) -> str:
+    """As the statement `LOOKS` makes it. A name with a line break in it matches no line: row by row it will."""
+    if look is None:
+        return file.path
+    if look[2] is None:
+        return f"{file.path}\t{look[0]}\t{look[1]}"
+    return f"{file.path}\t{look[0]}\t{look[1]}\t{look[2]}\t{look[3]}"
+
+
+def _by_row(
+    engine: Engine,
+    values: Mapping[str, object],
+    looks: Mapping[str, Sequence[tuple[ClipFile, Look | None]]],
+    difference: Difference,
+) -> None:
+    with engine.connect() as connection:
+        known = {row.path: row for row in connection.execute(statements.KNOWN, values)}
+    for file, look in chain.from_iterable(looks.values()):
+        before = known.pop(file.path, None)
+        if before is None:
+            difference.new.append(file)
+        elif look != tuple(before[2:6]):
+            difference.changed.append(file)
+        else:
+            difference.unchanged += 1
+            if before.vanished:
+                difference.returned[before.id] = file.path
     difference.gone = len(known)
     difference.vanished = {row.id: path for path, row in known.items() if not row.vanished}
-    return difference
 
 
 def _all_gone(engine: Engine, source_id: int, split: str, identities: list[str]) -> Difference:

@@ -15,6 +15,19 @@ NEW_PLACES = text("""
     ON CONFLICT DO NOTHING
 """)
 
+LOOKS = text("""
+    -- What the clips of some identities looked like when they were last probed: a line each, as scan.py writes them.
+    -- A clip that is to be seen to has a line that no file has.
+    SELECT identity.name, string_agg(concat_ws(
+               E'\\t', clip.path, clip.file_bytes, clip.file_mtime_ns, clip.audio_bytes, clip.audio_mtime_ns,
+               CASE WHEN clip.vanished_at IS NOT NULL OR clip.reason = 'unexpected' THEN 'see' END), E'\\n') AS lines
+    FROM identity
+    JOIN video ON video.identity_id = identity.id AND video.split = :split
+    JOIN clip ON clip.video_id = video.id
+    WHERE identity.source_id = :source_id AND identity.name = ANY(:identities)
+    GROUP BY identity.name
+""")
+
 KNOWN = text("""
     -- What the clips of some identities looked like when they were last probed; what failed unexpectedly is to be
     -- probed again.
@@ -84,20 +97,19 @@ _SAME_CLIP = """
     JOIN video ON video.identity_id = identity.id AND video.split = scanned.split AND video.name = scanned.video
 """
 
-MERGE_PARENTS = [
-    text("""
-        INSERT INTO identity (source_id, name)
-        SELECT DISTINCT :source_id, scanned.identity FROM scanned
-        ON CONFLICT DO NOTHING
-    """),
-    text("""
-        INSERT INTO video (identity_id, split, name)
-        SELECT DISTINCT identity.id, scanned.split, scanned.video
-        FROM scanned
-        JOIN identity ON identity.source_id = :source_id AND identity.name = scanned.identity
-        ON CONFLICT DO NOTHING
-    """),
-]
+MERGE_IDENTITIES = text("""
+    INSERT INTO identity (source_id, name)
+    SELECT DISTINCT :source_id, scanned.identity FROM scanned
+    ON CONFLICT DO NOTHING
+""")
+
+MERGE_VIDEOS = text("""
+    INSERT INTO video (identity_id, split, name)
+    SELECT DISTINCT identity.id, scanned.split, scanned.video
+    FROM scanned
+    JOIN identity ON identity.source_id = :source_id AND identity.name = scanned.identity
+    ON CONFLICT DO NOTHING
+""")
 
 CHANGED = text(f"""
     SELECT clip.id
@@ -122,6 +134,7 @@ MERGE_CLIPS = text(f"""
     SELECT video.id, scanned.clip, place.id, {", ".join(f"scanned.{name}" for name in _PROBED)}
     FROM scanned {_SAME_CLIP}
     JOIN place ON place.source_id = :source_id AND place.split = scanned.split
+    ORDER BY video.id, scanned.clip -- as the index is
     ON CONFLICT (video_id, name) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in _PROBED)}, scanned_at = now(), vanished_at = NULL
 """)
