@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from slf_store.cli.context import Context
-    from slf_store.privacy.plan import Target
     from slf_store.store import Store
 
 
@@ -17,6 +16,9 @@ def forget(
     ctx: typer.Context,
     whom: Annotated[str | None, typer.Argument(help="IDENTITY, IDENTITY/VIDEO or IDENTITY/VIDEO/CLIP.")] = None,
     source: Annotated[str | None, typer.Option(help="Source, where several have an identity of that name.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="identity, video or clip, where the name can be read as several of them.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Delete checkpoints trained on it too.")] = False,
@@ -26,9 +28,12 @@ def forget(
     """Erase a person, a video or a clip: rows, shard rows, faces, generated faces, reports. It cannot be undone."""
     from slf_store.privacy.forget import forget as run
     from slf_store.privacy.forget import resume as finish
-    from slf_store.privacy.plan import Target, plan
+    from slf_store.privacy.plan import plan
+    from slf_store.privacy.target import named
 
     context: Context = ctx.obj
+    if kind not in (None, "identity", "video", "clip"):
+        raise typer.BadParameter(f"{kind!r} is none of identity, video, clip", param_hint="--kind")
     with context.open_store() as store:
         if check:
             _check(context, store, whom)
@@ -42,9 +47,9 @@ def forget(
                 context.show_one(receipt, f"erasure {receipt['erasure']} finished")
             if resume and not finished:
                 context.show_one({"open": 0}, "nothing was interrupted")
-            if whom is None or (finished and not _there(store, Target.parse(whom, source))):
+            if whom is None or (finished and not _there(store, whom, source)):
                 return
-        target = Target.parse(whom or "", source)
+        target = named(store, whom or "", source, kind)
         found = plan(store, target)
         if dry_run or not context.json:
             context.show_one(found.as_dict(), "this will go" if not dry_run else "this would go")
@@ -64,7 +69,7 @@ def blocked(
     from slf_store.privacy.audit import record
     from slf_store.privacy.blocklist import COUNT
     from slf_store.privacy.blocklist import allow as take_off
-    from slf_store.privacy.plan import Target
+    from slf_store.privacy.target import readings
 
     context: Context = ctx.obj
     with context.open_store() as store:
@@ -72,10 +77,10 @@ def blocked(
             context.show(store.query(COUNT), "blocked")
             return
         with store.engine.begin() as connection:
-            was = take_off(connection, store.settings.home, Target.parse(allow).name)
-            if was:
-                record(connection, "allow", {"kind": Target.parse(allow).kind})
-        context.show_one({"allowed": was}, "taken off the list" if was else "it was not on the list")
+            was = [t for t in readings(allow) if take_off(connection, store.settings.home, t.name)]
+            for target in was:
+                record(connection, "allow", {"kind": target.kind})
+        context.show_one({"allowed": bool(was)}, "taken off the list" if was else "it was not on the list")
         if not was:
             raise typer.Exit(1)
 
@@ -89,12 +94,12 @@ def audit(ctx: typer.Context) -> None:
         context.show(entries(store), "audit log")
 
 
-def _there(store: Store, target: Target) -> bool:
+def _there(store: Store, whom: str, source: str | None) -> bool:
     from slf_store.errors import NotFoundInStore
-    from slf_store.privacy.plan import plan
+    from slf_store.privacy.target import named
 
     try:
-        plan(store, target)
+        named(store, whom, source)
     except NotFoundInStore:
         return False
     return True
@@ -112,14 +117,12 @@ def _confirm(yes: bool) -> None:
 
 def _check(context: Context, store: Store, whom: str | None) -> None:
     from slf_store.privacy.check import check_names, check_structure
-    from slf_store.privacy.plan import Target
 
     found: list[dict[str, Any]] = check_structure(store)
     if whom is not None:
-        target = Target.parse(whom)
-        name = {"identity": target.identity, "video": target.video or "", "clip": whom}[target.kind]
+        # a clip is looked for by its whole name, a video by its own: the identity stays
         with context.progress("searching files") as progress:
-            found += check_names(store, [name], progress)
+            found += check_names(store, [whom if whom.count("/") > 1 else whom.rpartition("/")[2]], progress)
     context.show(found, "leftovers")
     if found:
         raise typer.Exit(1)

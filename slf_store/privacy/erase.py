@@ -12,7 +12,8 @@ from slf_store.jobs.commit import SEAL_LOCK
 from slf_store.privacy import audit
 from slf_store.privacy.blocklist import block
 from slf_store.privacy.names import blot
-from slf_store.privacy.plan import Plan, Target, find
+from slf_store.privacy.plan import Plan, find
+from slf_store.privacy.target import Target
 
 if TYPE_CHECKING:
     from slf_store.store import Store

@@ -14,9 +14,9 @@ from slf_store.faults import fault_point
 from slf_store.privacy.erase import erase_rows
 from slf_store.privacy.files import blot_logs, remove_files, remove_generated
 from slf_store.privacy.pages import rewrite_pages
-from slf_store.privacy.plan import Target
 from slf_store.privacy.prefect import blot_prefect, blot_prefect_server
 from slf_store.privacy.rewrite import rewrite_shards
+from slf_store.privacy.target import Target
 
 if TYPE_CHECKING:
     from slf_store.store import Store

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 
 from slf_store.errors import ConfigError, NotFoundInStore
+from slf_store.privacy.target import Target
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -71,43 +72,6 @@ EVALUATIONS = text("""
     WHERE EXISTS (SELECT FROM snapshot_clip WHERE snapshot_id = evaluation.gallery_id AND clip_id = ANY(:clips))
        OR EXISTS (SELECT FROM match WHERE evaluation_id = evaluation.id AND probe_clip_id = ANY(:clips))
 """)
-
-
-@dataclass(frozen=True)
-class Target:
-    """An identity, a video of one, or a clip of one, as a person types it.
-
-    >>> Target.parse("id00012/21Uxsk56VDQ")
-    Target(identity='id00012', video='21Uxsk56VDQ', clip=None, source=None)
-    """
-
-    identity: str
-    video: str | None = None
-    clip: str | None = None
-    source: str | None = None
-
-    @classmethod
-    def parse(cls, typed: str, source: str | None = None) -> Target:
-        """Read `IDENTITY`, `IDENTITY/VIDEO` or `IDENTITY/VIDEO/CLIP`.
-
-        Raises:
-            ConfigError: it is none of them.
-        """
-        parts = typed.strip().split("/")
-        if not all(parts) or len(parts) > 3:
-            raise ConfigError(f"{typed!r} names nobody", hint="write IDENTITY, IDENTITY/VIDEO or IDENTITY/VIDEO/CLIP")
-        identity, video, clip = [*parts, None, None][:3]
-        return cls(str(identity), video, clip, source)
-
-    @property
-    def kind(self) -> str:
-        """identity | video | clip."""
-        return "clip" if self.clip is not None else "video" if self.video is not None else "identity"
-
-    @property
-    def name(self) -> tuple[str, ...]:
-        """What the block list knows it by."""
-        return tuple(part for part in (self.identity, self.video, self.clip) if part is not None)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from slf_store.jobs.restore import restore
 from slf_store.jobs.verify import verify
 from slf_store.privacy.blocklist import read_blocklist
 from slf_store.privacy.forget import forget
-from slf_store.privacy.plan import Target
+from slf_store.privacy.target import Target
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import open_snapshot
 from slf_store.query.systems import system

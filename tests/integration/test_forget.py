@@ -11,11 +11,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
+from typer.testing import CliRunner
 
+from slf_store.cli.main import app
 from slf_store.constituents.registry import extractors
 from slf_store.db.embedded import EmbeddedServer
 from slf_store.db.pgbinaries import find_binaries
@@ -29,7 +33,8 @@ from slf_store.jobs.pool import extract
 from slf_store.jobs.queue import claim
 from slf_store.privacy.check import check_names, check_structure
 from slf_store.privacy.forget import forget, resume
-from slf_store.privacy.plan import Target, plan
+from slf_store.privacy.plan import plan
+from slf_store.privacy.target import Target, named
 from slf_store.query.manifest import open_snapshot
 from slf_store.query.selection import select
 from slf_store.query.snapshot import freeze
@@ -252,12 +257,12 @@ def test_nothing_is_left_of_a_person_and_everything_of_the_others(home: Path, tr
         searched = found_in(home, left.names)
         assert {path.partition("/")[0] for path in searched} == {"pg", "postgres.log", "prefect"}  # they were there
         assert {path.partition("/")[0] for path in found_in(home, left.values)} == {"pg", "shards", "runs"}
-        found = plan(store, Target.parse(people[0])).as_dict()
+        found = plan(store, Target(people[0])).as_dict()
         assert (found["clips"], found["generated_faces"], found["face_embeddings"]) == (2, 2, 2)
         page = home / "report.html"
         with store.engine.begin() as connection:  # the copy's own
             connection.exec_driver_sql("UPDATE report SET path = %s", (str(page),))
-        receipt = forget(store, Target.parse(people[0]))
+        receipt = forget(store, Target(people[0]))
         assert_gone(store, people[0], left, kept)
 
         written = (home / "receipts" / f"{receipt['erasure']}.json").read_text()
@@ -308,7 +313,7 @@ def test_killed_at_every_step_an_erasure_is_finished_by_the_same_command(home: P
             assert died.returncode == -signal.SIGKILL, (point, died.stdout, died.stderr)
             if point != "forget.planned":
                 with pytest.raises(NotFoundInStore):
-                    plan(store, Target.parse(people[0]))
+                    plan(store, Target(people[0]))
                 assert check_structure(store) != []  # it says that something is open
         last = _slf(home, "--json", "forget", people[0], "--yes")
         assert last.returncode == 0, last.stderr
@@ -320,10 +325,39 @@ def test_killed_at_every_step_an_erasure_is_finished_by_the_same_command(home: P
 def test_a_video_goes_and_the_person_stays(home: Path, people: list[str]) -> None:
     with open_store(home) as store:
         video = store.query("SELECT min(video) AS v FROM clips WHERE identity = :i", i=people[1])[0]["v"]
-        forget(store, Target.parse(f"{people[1]}/{video}"))
+        typed = f"{people[1]}/{video}"
+        assert named(store, typed) == Target(people[1], video)
+        receipt = forget(store, named(store, typed), checkpoints=True)
+        assert [row["deleted"] for row in receipt["checkpoints_trained_on_them"]] == [True]
+        assert not (store.runs / "r" / "unet1.safetensors").exists()
         assert store.query("SELECT count(*) AS n FROM clips WHERE identity = :i", i=people[1]) == [{"n": 1}]
         assert check_names(store, [video]) == []
         assert {row["where"].partition(" ")[0] for row in check_names(store, [people[1]])} >= {"table"}
+    ran = CliRunner()
+
+    def slf(*words: str) -> Any:
+        done = ran.invoke(app, ["--home", str(home), "--json", *words])
+        return done.exit_code, json.loads(done.stdout)
+
+    assert slf("blocked") == (0, [{"kind": "video", "blocked": 1}])
+    assert slf("blocked", "--allow", typed) == (0, {"allowed": True})
+    assert slf("blocked", "--allow", typed) == (1, {"allowed": False})
+    assert [line["action"] for line in slf("audit")[1]] == ["freeze", "freeze", "erase", "allow"]
+
+
+def test_names_with_slashes_of_their_own(store: Store, tmp_path: Path, media_files: ModuleType) -> None:
+    for path in ("ann/b/c/d.mp4", "ann/b/x.mp4"):
+        (tmp_path / "plain" / path).parent.mkdir(parents=True, exist_ok=True)
+        media_files.write_clip(tmp_path / "plain" / path, frames=5)
+    ingest(store, tmp_path / "plain", name="plain")
+    assert named(store, "ann/b/c") == Target("ann", "b/c")
+    assert named(store, "ann/b/c/d.mp4", "plain") == Target("ann", "b/c", "d.mp4", "plain")
+    with pytest.raises(NotFoundInStore, match="no such clip"):
+        named(store, "ann/b/c", kind="clip")
+    assert (
+        plan(store, named(store, "ann/b/c")).as_dict() | {"clips": 1, "videos": 1}
+        == plan(store, Target("ann", "b/c")).as_dict()
+    )
 
 
 def test_a_worker_that_holds_a_lease_cannot_bring_them_back(home: Path, people: list[str]) -> None:
@@ -337,7 +371,7 @@ def test_a_worker_that_holds_a_lease_cannot_bring_them_back(home: Path, people: 
             )
         chunk = claim(store.engine, loaded.keys, clips=8, owner="a slow worker", lease_s=600)
         assert len(chunk) == 2
-        forget(store, Target.parse(people[0]))
+        forget(store, Target(people[0]))
         files = set(store.shards.rglob("*"))
         spec = next(extractor.spec for extractor in extractors(store.settings, ["mel"]))
         value = np.ones(spec.shape, spec.dtype)
@@ -358,8 +392,8 @@ def test_who_is_asked_and_what_is_refused(home: Path, tree: Path, people: list[s
         shutil.copytree(tree, tmp_path / "second")
         ingest(store, tmp_path / "second")
         with pytest.raises(ConfigError, match=r"three \(2 videos\), second|second \(2 videos\), three"):
-            plan(store, Target.parse(people[0]))
-        assert plan(store, Target.parse(people[0], "second")).as_dict()["face_embeddings"] == 0
+            plan(store, Target(people[0]))
+        assert plan(store, Target(people[0], source="second")).as_dict()["face_embeddings"] == 0
     assert _slf(home, "forget", "--check").returncode == 0
     traced = _slf(home, "--json", "forget", "--check", people[0])
     assert traced.returncode == 1
