@@ -6,8 +6,10 @@ There is no media: probing is replaced by made-up facts, and so is looking at fi
 Everything below is the code `slf ingest`, `slf extract` and `slf coverage` run, on an embedded PostgreSQL with its
 usual settings, fsync included. `--files` adds walking and looking at a real tree of so many empty files.
 
-Twelve constituents are queued for every clip. To see a queue half empty, its first half is finished by plain UPDATEs
-(1 % of it failed), then all but the last 200 clips; tables are vacuumed after each, as autovacuum does in time.
+Twelve constituents are queued for every clip. Chunks of 16 clips are committed, with and without the triggers that
+keep counts; what they sealed is verified, and the person it belongs to is erased. To see a queue half empty, its first
+half is finished by plain UPDATEs (1 % of it failed), then all but the last 200 clips; tables are vacuumed after each,
+as autovacuum does in time.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from psycopg import sql
 from sqlalchemy import text
 
@@ -34,11 +37,16 @@ from slf_store.dataset.voxceleb2 import walk
 from slf_store.db.embedded import EmbeddedServer
 from slf_store.jobs import counts, queue
 from slf_store.jobs import sql_ingest as statements
+from slf_store.jobs.commit import Outcome, commit_chunk
 from slf_store.jobs.constituents import list_constituents, register
 from slf_store.jobs.coverage import REASONS, SUMMARY
 from slf_store.jobs.ingest import BATCH, register_source
 from slf_store.jobs.register import Writer, register_metadata
 from slf_store.jobs.scan import compare, look_at, mark
+from slf_store.jobs.verify import verify
+from slf_store.privacy.forget import forget
+from slf_store.privacy.plan import plan
+from slf_store.privacy.target import Target
 from slf_store.settings import Settings
 from slf_store.store import Store
 
@@ -46,6 +54,7 @@ CONSTITUENTS = 12
 LEFT = 200
 """Clips left in a queue that is nearly empty."""
 CLAIMS = 100
+COMMITS = 30
 QUERIES = {
     "coverage summary": SUMMARY,
     "coverage reasons": REASONS,
@@ -63,6 +72,11 @@ QUERIES = {
         SELECT * FROM clips WHERE identity = (SELECT name FROM identity ORDER BY id OFFSET 50 LIMIT 1)""",
 }
 """Statements that are timed; the goal is a second each."""
+RECOUNT = text("""
+    INSERT INTO extraction_count (constituent_id, place_id, state, error_code, clips, timed, seconds)
+    SELECT constituent_id, place_id, state, error_code, count(*), count(seconds), coalesce(sum(seconds), 0)
+    FROM extraction GROUP BY constituent_id, place_id, state, error_code
+""")
 
 Figures = dict[str, Any]
 
@@ -145,6 +159,8 @@ def run(
         enqueue(store, keys)
     claims(store, keys, "full", timings)
     asked(store, timings, explain)
+    commits(store, keys, timings)
+    cared_for(store, timings)
     if full_only:
         sizes(store, timings)
         return
@@ -210,6 +226,42 @@ def claims(store: Store, keys: list[int], state: str, timings: Timings) -> None:
     timings.note(f"claim 16 clips, queue {state}: slowest, ms", max(took))
     for number in range(len(took)):
         queue.release(store.engine, f"benchmark {number}")
+
+
+def commits(store: Store, keys: list[int], timings: Timings) -> None:
+    """Seal and commit chunks of 16 clips, as the tables are and without the triggers that keep counts."""
+    specs = {key: spec(number) for number, key in enumerate(keys)}
+    value = np.random.default_rng(0).standard_normal((1, 192)).astype(np.float16)
+    for triggers in ("DISABLE", "ENABLE"):
+        with store.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE extraction {triggers} TRIGGER USER"))
+        took = []
+        for number in range(COMMITS):
+            owner = f"commit {triggers} {number}"
+            chunk = queue.claim(store.engine, keys, clips=16, owner=owner, lease_s=600)
+            outcomes = [Outcome(clip.clip_id, value, 0.05) for clip in chunk]
+            start = time.perf_counter()
+            commit_chunk(store, owner, {key: (made_up, outcomes) for key, made_up in specs.items()})
+            took.append(1000 * (time.perf_counter() - start))
+        if triggers == "DISABLE":
+            with store.engine.begin() as connection:
+                connection.execute(text("TRUNCATE extraction_count"))
+                connection.execute(RECOUNT)
+        kept = "counts kept" if triggers == "ENABLE" else "no counts kept"
+        timings.note(f"commit 16 clips x {len(keys)} shards, {kept}: median, ms", statistics.median(took))
+
+
+def cared_for(store: Store, timings: Timings) -> None:
+    """Verify what was committed, and erase the person it belongs to."""
+    with timings.timed(f"verify {2 * COMMITS * CONSTITUENTS} shards"):
+        found = verify(store).findings
+        assert found == [], found[:3]
+    person = store.query("SELECT identity FROM clips ORDER BY clip_id LIMIT 1")[0]["identity"]
+    with timings.timed("forget: what would go"):
+        found = plan(store, Target(person)).as_dict()
+    timings.note("clips of that person", found["clips"])
+    with timings.timed("forget one person, tables rewritten"):
+        forget(store, Target(person))
 
 
 def finish(store: Store, keys: list[int], upto: int) -> None:
