@@ -21,7 +21,7 @@ from slf_store.cli.context import Context
 if __name__ == "__main__":
     demo.plan_demo = lambda minutes: demo.DemoPlan(8, 4, 2, True, 1e9, (0.3, 0.3, 0.4))
     demo.SCALES = (1.0, 2.0)
-    demo.run_demo(Context(None, True, 0), Path(sys.argv[1]), 1, keep_server=False)
+    demo.run_demo(Context(None, True, 0), Path(sys.argv[1]), 0.4, keep_server=False)
 """
 
 
