@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from slf_store.jobs.gc import collect_garbage
 from slf_store.settings import Settings
@@ -90,3 +93,27 @@ def leftovers(store: Store) -> list[str]:
     found = collect_garbage(store)
     assert found.missing == []
     return found.files
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system of its own at a folder, which keeps what it held."""
+    if os.geteuid() != 0:
+        pytest.skip("nothing can be mounted here")
+    held = folder.with_name(f"{folder.name}-held")
+    shutil.copytree(folder, held)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        shutil.rmtree(held)
+        pytest.skip("nothing can be mounted here")
+    try:
+        shutil.copytree(held, folder, dirs_exist_ok=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        shutil.rmtree(held)
+
+
+def resize(folder: Path, size: str) -> None:
+    """Another size for :func:`small_disk`."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,27 @@ def copy_checked(source: Path, target: Path, checksum: str, read: Callable[[int]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put the manifest in place, flushed, with a checksum of itself; the backup is complete with it."""
+    """Put the manifest in place, flushed, with a checksum of itself; the backup is complete with it.
+
+    Raises:
+        ShardError: it cannot be written; an earlier one is as it was.
+    """
     body = asdict(manifest) | {"format": FORMAT}
     text = json.dumps(body | {"checksum": _checksum(body)}, indent=1)
     temporary = folder / f"{PARTIAL}{MANIFEST}"
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / MANIFEST)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise ShardError(
+            f"cannot write {folder / MANIFEST}: {error.strerror or error}",
+            hint="free some space, then run the same command again: the earlier backup is as it was",
+        ) from error
     for place in (*(folder / "objects").iterdir(), folder / "objects", folder):
         if place.is_dir():
             flush_folder(place)

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from slf_store.errors import ShardError
 from slf_store.shards.checksum import file_checksum
 from slf_store.shards.reader import map_values
-from slf_store.shards.writer import TEMPORARY_PREFIX, SealedShard
+from slf_store.shards.writer import TEMPORARY_PREFIX, SealedShard, unwritable
 
 BLOCK_BYTES = 16 << 20
 """Values in memory at once."""
+SLACK_BYTES = 64 << 10
+"""More than HDF5 adds to the values."""
 COPIED = ("format_version", "constituent", "version", "spec")
 
 
@@ -56,20 +58,28 @@ def merge_shards(target: Path, parts: Sequence[Part]) -> SealedShard:
     name = f"{uuid.uuid4().hex}.h5"
     temporary = target / f"{TEMPORARY_PREFIX}{name}"
     try:
+        _need_room(temporary, parts)
         _write(temporary, parts)
         checksum = file_checksum(temporary)
         size = temporary.stat().st_size
         temporary.rename(target / name)
         _fsync(target)
     except OSError as error:
-        raise ShardError(
-            f"cannot write a merged shard in {target}: {error}",
-            hint="free space or correct the permissions, then run the same command again: nothing is lost",
-        ) from error
+        raise unwritable(target.parent.name, target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     path = f"{target.parent.name}/{target.name}/{name}"
     return SealedShard(path, sum(len(part.rows) for part in parts), size, checksum)
+
+
+def _need_room(path: Path, parts: Sequence[Part]) -> None:
+    """Fail now where the disk has no room: HDF5 cannot even close a file that it could not write."""
+    values = sum(len(part.rows) * (map_values(part.path)[:1].nbytes + 12) for part in parts)
+    try:
+        with path.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, values + SLACK_BYTES)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, parts: Sequence[Part]) -> None:

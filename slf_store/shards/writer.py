@@ -93,7 +93,7 @@ def seal_shard(
         for path in (temporary, target / name):
             with contextlib.suppress(OSError):
                 path.unlink()
-        raise _unwritable(constituent, target, error) from error
+        raise unwritable(constituent, target, error) from error
     return SealedShard(f"{constituent}/{version}/{name}", len(clip_ids), len(image), checksum)
 
 
@@ -126,7 +126,8 @@ def _image(
     return image.getbuffer()
 
 
-def _unwritable(constituent: str, target: Path, error: OSError) -> ShardError:
+def unwritable(constituent: str, target: Path, error: OSError) -> ShardError:
+    """The error of a shard that the disk refuses."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ShardError(
             f"the disk is full: cannot write a shard of {constituent} in {target} ({error.strerror})",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from fault_stores import resize, small_disk
 
 from slf_store.db.embedded import EmbeddedServer
 from slf_store.db.engine import open_engine
@@ -162,6 +163,19 @@ def test_an_incomplete_or_damaged_backup_is_refused_and_leaves_nothing(
     restore(elsewhere, folder)
     with pytest.raises(ConfigError, match="not empty"):
         restore(elsewhere, folder)
+
+
+def test_a_backup_on_a_disk_that_is_full_keeps_the_one_before(kept: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    backup(kept, folder)
+    before = read_manifest(folder)
+    with small_disk(folder, "10m"):
+        resize(folder, str(shutil.disk_usage(folder).used))
+        with pytest.raises(ShardError, match="No space left on device"):
+            backup(kept, folder)
+        assert read_manifest(folder) == before
+        resize(folder, "10m")
+        assert backup(kept, folder).copied_files > 0
 
 
 def test_a_backup_names_missing_and_damaged_files_and_keeps_the_one_before(kept: Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from fault_stores import resize, small_disk
 from numpy.typing import NDArray
 from sqlalchemy import text
 
@@ -178,6 +180,21 @@ def test_a_compaction_killed_at_any_step_loses_nothing(many: Store, point: str) 
     assert (sealed(many, "noise"), noise(many) == before) == (3, True)
     report = verify(many)
     assert (report.findings, report.unknown) == ([], 0)
+
+
+def test_a_disk_that_is_full_leaves_every_shard_as_it_was(many: Store) -> None:
+    before, shards = noise(many), sealed(many, "noise")
+    with small_disk(many.shards, "10m"):
+        used = shutil.disk_usage(many.shards).used
+        resize(many.shards, str(used + 4096))
+        with pytest.raises(ShardError, match="the disk is full: cannot write a shard of noise"):
+            compact(many, ["noise"])
+        assert (sealed(many, "noise"), noise(many) == before) == (shards, True)
+        report = verify(many)
+        assert (report.findings, report.unknown) == ([], 0)
+        resize(many.shards, "10m")
+        compact(many, ["noise"])
+        assert (sealed(many, "noise"), noise(many) == before) == (1, True)
 
 
 def wait_until(true: Callable[[], bool]) -> None:

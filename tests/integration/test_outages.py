@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_stores import Stores, attempts, contents, leftovers
+from fault_stores import Stores, attempts, contents, leftovers, resize, small_disk
 from fault_worker import Worker
 
 from slf_store.db import postmaster
@@ -92,28 +90,16 @@ def test_a_database_that_stays_away_is_one_clear_error_and_the_next_run_complete
     assert leftovers(emptied) == []
 
 
-@contextmanager
-def small_disk(store: Store) -> Iterator[None]:
-    """Shards on a file system with room for one."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(store.shards)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(store.shards)], check=True)
-
-
 def test_a_full_disk_is_one_clear_error_and_nothing_half_written(
     stores: Stores, undisturbed: Contents, tmp_path: Path
 ) -> None:
-    with stores.fresh() as store, small_disk(store):
+    with stores.fresh() as store, small_disk(store.shards, "96k"):
         said = Worker(store.settings, tmp_path).answer()
         assert said.startswith("ShardError: the disk is full: cannot write a shard of mel in ")
         assert "next: free some space, then run the same command again: nothing is lost" in said
         assert states(store) == {"done": 4, "pending": 8}  # both constituents of the first chunk
         assert leftovers(store) == []
-        subprocess.run(["mount", "-o", "remount,size=10m", str(store.shards)], check=True)
+        resize(store.shards, "10m")
         assert Worker(store.settings, tmp_path).answer() == "clips 4"
         assert contents(store) == undisturbed
 
