@@ -10,7 +10,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from slf_store.db.readers import ensure_readers
 from slf_store.errors import DatabaseError
@@ -32,7 +34,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Migrate up; concurrent callers wait for each other.
 
     Raises:
-        DatabaseError: the schema is newer than this program.
+        DatabaseError: the schema is newer than this program, or the user may not do what a migration does.
     """
     config = alembic_config(engine)
     with engine.connect() as connection:
@@ -45,9 +47,22 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
             command.upgrade(config, revision)
             if revision == "head":
                 ensure_readers(engine)  # new tables and views are granted to them by name
+        except ProgrammingError as error:
+            if not isinstance(error.orig, InsufficientPrivilege):
+                raise
+            raise _not_allowed(engine, error.orig) from None
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
             connection.commit()
+
+
+def _not_allowed(engine: Engine, error: InsufficientPrivilege) -> DatabaseError:
+    user = engine.url.username
+    return DatabaseError(
+        f"user {user} may not migrate this database: {error.diag.message_primary}",
+        hint=f"make {user} the database's owner; let a superuser CREATE EXTENSION vector there; where slf_ingest, "
+        f"slf_researcher and slf_analyst are somebody else's: GRANT each TO {user} WITH ADMIN OPTION",
+    )
 
 
 def downgrade(engine: Engine, revision: str = "base") -> None:

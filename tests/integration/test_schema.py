@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from alembic import command
+from sqlalchemy import create_engine
 
 from slf_store.db.migrate import alembic_config, check_schema, downgrade, upgrade
 from slf_store.db.readonly import run_text
@@ -44,6 +45,19 @@ def test_a_schema_newer_than_the_program_is_refused(store: Store) -> None:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(DatabaseError, match="newer than this program"):
         upgrade(store.engine)
+
+
+def test_a_user_who_may_not_migrate_is_told_so(store: Store) -> None:
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE ROLE nobody_much LOGIN PASSWORD 'x'")
+    try:
+        url = store.engine.url.set(username="nobody_much", password="x")
+        downgrade(store.engine)
+        with pytest.raises(DatabaseError, match="user nobody_much may not migrate this database: permission denied"):
+            upgrade(create_engine(url))
+    finally:
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("DROP ROLE nobody_much")
 
 
 def test_every_column_of_every_view_is_documented(store: Store) -> None:
