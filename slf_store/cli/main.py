@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from slf_store import __version__
-from slf_store.cli import care, constituents, features, research, serve, server, sources
+from slf_store.cli import care, constituents, features, layout, research, serve, server, sources
 from slf_store.cli import evaluate as evaluation
 from slf_store.cli import models as weights
 from slf_store.cli import privacy as privacies
@@ -90,6 +90,7 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(constituents.app)
+app.add_typer(layout.app)
 app.add_typer(sources.app)
 
 

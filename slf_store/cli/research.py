@@ -34,7 +34,7 @@ def select(
     ctx: typer.Context,
     predicate: Annotated[str, typer.Argument(help="SQL condition over the view clips.")] = "true",
     system: Annotated[str, typer.Option(help="System whose inputs to ask for.")] = "full-input",
-    layout: Annotated[str, typer.Option(help="Layout of the conditioning matrix.")] = "slf-256x768",
+    layout: Annotated[str, typer.Option(help="Layout of the conditioning matrix, or a FILE.toml.")] = "slf-256x768",
     missing: Annotated[str, typer.Option(help="Clips that lack an input: error, skip or zero.")] = "error",
     per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many clips of each identity.")] = None,
     freeze: Annotated[str | None, typer.Option(help="Freeze the selection under this name.")] = None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LIMIT = 10.0
-"""Standardised values are clamped to ±10 (published code)."""
+"""Standardised values, and those of `factor`, are clamped to ±10 (published code)."""
 
 
 class Scatter:
@@ -44,7 +44,7 @@ class Scatter:
         visible = np.zeros((len(manifest), ROWS), bool)
         self._encoded: dict[str, Tensor] = {}
         for block in self.attributes:
-            values, shown = encode_attributes(manifest.attributes, block.name)
+            values, shown = encode_attributes(manifest.attributes, block.name, block.scaling)
             self._encoded[block.name] = torch.from_numpy(values)
             visible[:, block.first : block.first + block.rows] = shown[:, None]
         for block in self.arrays:
@@ -59,7 +59,10 @@ class Scatter:
         import torch
 
         stored = self.manifest.normalisation[block.name]
-        mean, std = (torch.tensor(stored[key], dtype=torch.float32, device=self.device) for key in ("mean", "std"))
+        mean, std = (
+            torch.tensor(stored[key][: block.columns], dtype=torch.float32, device=self.device)
+            for key in ("mean", "std")
+        )
         return mean, std
 
     def __call__(self, packed: PackedBatch, position: int) -> Batch:
@@ -70,10 +73,11 @@ class Scatter:
         samples = torch.from_numpy(packed.samples)
         matrix = torch.zeros((len(samples), ROWS, COLUMNS), dtype=self.dtype, device=self.device)
         for block in self.attributes:
-            matrix[:, block.first, : block.columns] = self._encoded[block.name][samples].to(self.device, self.dtype)
+            rows = self._encoded[block.name][samples].to(self.device, self.dtype)
+            matrix[:, *block.area] = rows[:, None]
         for block in self.arrays:
-            rows = self._scale(block, moved[block.name].reshape(len(samples), block.rows, -1))
-            matrix[:, block.first : block.first + block.rows, : rows.shape[-1]] = rows.to(self.dtype)
+            rows = self._scale(block, block.cut(moved[block.name]))
+            matrix[:, *block.area] = rows.to(self.dtype)
         mask = self._visible[samples].to(self.device)
         matrix.masked_fill_(~mask[:, :, None], 0)
         return Batch(
@@ -99,6 +103,8 @@ class Scatter:
             length = rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             scaled: Tensor = rows / length * rows.shape[-1] ** 0.5
             return scaled
+        if block.scaling == "factor":
+            return torch.clamp(rows * block.factor, -LIMIT, LIMIT)
         mean, std = self._statistics[block.name]
         return torch.clamp((rows - mean) / std, -LIMIT, LIMIT)
 

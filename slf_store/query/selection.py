@@ -82,7 +82,7 @@ def select(
         store: open store.
         predicate: SQL over the columns of the view `clips`; evaluated read-only, as `slf_researcher`.
         system_name: whose inputs to ask for.
-        layout_name: layout of the conditioning matrix.
+        layout_name: layout of the conditioning matrix, or a FILE.toml that holds one.
         missing: about clips that lack an input: `error` refuses, `skip` leaves them out, `zero` keeps them with that
             input zero and masked. A clip without a face is always left out, and counted.
         per_identity: at most so many clips of each identity, each from another video while there are any.
@@ -90,7 +90,7 @@ def select(
     Raises:
         SelectionError: the predicate is no valid SQL condition, selects nothing, or clips lack inputs under `error`.
     """
-    chosen, plan = system(system_name), layout(layout_name)
+    chosen, plan = system(system_name), layout(layout_name, store)
     rows = _matching(store, predicate)
     with store.engine.connect() as connection:
         available = set(connection.execute(AVAILABLE).scalars())

@@ -154,7 +154,8 @@ def content_hash(
         digest.update(json.dumps([*seen, part]).encode())
     for row in used:
         digest.update(json.dumps([row["name"], row["version"], row["data_checksum"]]).encode())
-    blocks = [[b.name, b.first, b.rows, b.columns, b.scaling] for b in selection.layout.blocks]
+    rows = [list(block.as_json().items()) for block in selection.layout.blocks]
+    blocks = [[value for _, value in row[:5]] + row[5:] for row in rows]
     digest.update(json.dumps([blocks, normalisation, selection.missing], sort_keys=True).encode())
     return digest.hexdigest()
 
