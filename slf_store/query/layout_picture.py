@@ -49,7 +49,7 @@ def draw_layout(layout: Layout, path: Path, clip: ClipMatrix | None = None) -> N
         axes = [figure.subplots()]
         figure.suptitle(f"layout {layout.name}")
     else:
-        axes = list(figure.subplots(1, 3, sharey=True, width_ratios=(10, 10, 0.6)))
+        axes = list(figure.subplots(1, 3, sharey=True, width_ratios=(10, 10, 1.2)))
         made_up = ", synthetic" if clip.synthetic else ""
         figure.suptitle(f"layout {layout.name}: clip {clip.clip}{made_up} ({clip.statistics})")
         image = axes[1].imshow(
@@ -58,7 +58,7 @@ def draw_layout(layout: Layout, path: Path, clip: ClipMatrix | None = None) -> N
         axes[1].set(title="values", xlabel="column")
         figure.colorbar(image, ax=axes[1], extend="both", fraction=0.035, pad=0.02)
         axes[2].imshow(1 - clip.mask[:, None], cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        axes[2].set(title="mask\n(black:\nvisible)", xticks=[])
+        axes[2].set(title="mask", xlabel="black:\nvisible", xticks=[])
     _draw_blocks(axes[0], layout)
     _write(path, figure)
 

@@ -91,13 +91,33 @@ def map_values(path: Path) -> NDArray[Any]:
         raise _unreadable(path, error) from error
 
 
+def find_values(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """Where the `values` of a shard lie: offset in the file, (n, ...), dtype.
+
+    Raises:
+        ShardError: the file is missing, not HDF5, cut short, or not contiguous.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _find(path, file["values"])
+    except (OSError, KeyError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _map(path: Path, dataset: Any) -> NDArray[Any]:
+    offset, shape, dtype = _find(path, dataset)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+
+def _find(path: Path, dataset: Any) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
     offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
     if offset is None:
         raise ShardError(f"shard {path}: values are not contiguous", hint="it was not written by this program")
     if path.stat().st_size < offset + int(np.prod(shape)) * dtype.itemsize:
         raise ShardError(f"shard {path} is shorter than its values", hint="restore it, or extract its clips again")
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+    return offset, shape, dtype
 
 
 def read_values(path: Path) -> NDArray[Any]:
