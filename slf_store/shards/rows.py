@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from slf_store.errors import ShardError
 from slf_store.shards.reader import find_values
 
-GAP = 4096
-"""Bytes between two rows below which one read takes both: a page of the disk comes whole anyway."""
+GAP = 16 * 1024
+"""Bytes between two rows up to which one read takes both: passing over them costs a disk less than another read."""
 MOST = 4 * 2**20
 """Most bytes of one read; the reader holds no more besides what it fills."""
 AHEAD = 64
