@@ -135,7 +135,7 @@ def _known_shapes(store: Store | None, names: list[str]) -> dict[str, Shape]:
     return shapes | (_stored_shapes(store) if store else {})
 
 
-def _stored_shapes(store: Store) -> dict[str, Shape]:
+def _stored_shapes(store: Store) -> dict[str, tuple[int, ...]]:
     with store.engine.connect() as connection:
         return {row.name: tuple(row.shape) for row in connection.execute(SHAPES)}
 
@@ -161,7 +161,7 @@ def _block(path: Path, entry: _BlockEntry, shapes: dict[str, Shape]) -> Block:
         _refuse(f"{where}: it is an image or a volume ({_times(shape)}), not rows", "only 1-d and 2-d values have rows")
     if shape is None and (entry.rows is None or entry.columns is None):
         _refuse(f"{where}: its size is not known here, as its model is missing", "say rows and columns")
-    rows, columns = (1, *(shape or ()))[-2:]
+    rows, columns = (0, 0) if shape is None else _size(shape)
     block = Block(
         entry.name,
         entry.first,
@@ -177,9 +177,14 @@ def _block(path: Path, entry: _BlockEntry, shapes: dict[str, Shape]) -> Block:
     return block
 
 
-def _misfit(block: Block, shape: Shape) -> str:
+def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a value: a vector is one row."""
+    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+
+
+def _misfit(block: Block, shape: tuple[int, ...]) -> str:
     """Why a block cannot hold values of that shape; empty where it can."""
-    rows, columns = (1, *(shape or ()))[-2:]
+    rows, columns = _size(shape)
     if block.skip + block.rows != rows:
         skipped = f" after {block.skip} skipped" if block.skip else ""
         return f"{block.rows} rows{skipped}, where {block.name} has {rows}"
