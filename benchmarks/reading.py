@@ -24,6 +24,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,14 @@ def _measure(
         "h5py": by_h5py,
     }
     expected = ours()
-    results: dict[str, Any] = {}
-    for way, read in ways.items():
-        cold = [_seconds(read, folder, paths, expected) for _ in range(options.repeats)]
-        warm = [_seconds(read, None, paths, expected) for _ in range(options.repeats)]
-        results[way] = {"cold": _rate(cold, len(chosen), size), "warm": _rate(warm, len(chosen), size)}
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(options.repeats):  # in turns, so that a machine that is busy for a while is so for all
+        for way, read in ways.items():
+            seconds[way, "cold"].append(_seconds(read, folder, paths, expected))
+            seconds[way, "warm"].append(_seconds(read, None, paths, expected))
+    results = {
+        way: {state: _rate(seconds[way, state], len(chosen), size) for state in ("cold", "warm")} for way in ways
+    }
     return {
         "clips": n,
         "selected": len(chosen),
@@ -145,7 +149,7 @@ def _rate(seconds: list[float], rows: int, size: int) -> dict[str, float]:
 
 
 def _disk(folder: Path, paths: list[str], chosen: np.ndarray[Any, Any], shard_rows: int, size: int) -> dict[str, float]:
-    """What the disk gives plain `preadv`: large reads in order, and single rows at random."""
+    """What the disk gives a plain `preadv`: large reads in order, and single rows at random."""
     files = [folder / path for path in paths]
     buffer = bytearray(8 << 20)
     _drop(files)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,48 +40,49 @@ def read_rows(path: Path, rows: NDArray[np.int64], out: NDArray[Any], positions:
         raise ShardError(f"shard {path} holds {dtype} {shape[1:]}, not {out.dtype} {out.shape[1:]}")
     if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < shape[0]:
         raise ShardError(f"shard {path} has {shape[0]} rows, not {int(rows.max())}", hint="run `slf verify`")
+    if not len(rows):
+        return
     size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
     order = np.argsort(rows, kind="stable")
     rows, positions = rows[order], positions[order]
-    runs = list(join_rows(rows, size))
-    scratch = np.empty((max((int(rows[b - 1] - rows[a]) + 1 for a, b in runs), default=0), *shape[1:]), dtype)
+    starts, stops = join_rows(rows, size)
+    firsts, counts = rows[starts], rows[stops - 1] - rows[starts] + 1
+    # Where all of a read goes to one place in the same order, it goes there at once; the others pass through `scratch`.
+    steps = np.concatenate([[0], np.cumsum((np.diff(rows) == 1) & (np.diff(positions) == 1))])
+    straight = (steps[stops - 1] - steps[starts] + 1 == stops - starts) & (counts == stops - starts)
+    scratch = np.empty((int(counts[~straight].max(initial=0)), *shape[1:]), dtype)
+    reads = list(zip(*(x.tolist() for x in (starts, stops, firsts, counts, straight, positions[starts])), strict=True))
+    asked = list(zip((offset + firsts * size).tolist(), (counts * size).tolist(), strict=True))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read that is not asked for
-        for i, (start, stop) in enumerate(runs):
+        for i, (start, stop, first, count, direct, position) in enumerate(reads):
             if i % AHEAD == 0:
-                for a, b in runs[i + AHEAD if i else 0 : i + 2 * AHEAD]:
-                    length = (int(rows[b - 1] - rows[a]) + 1) * size
-                    os.posix_fadvise(descriptor, offset + int(rows[a]) * size, length, os.POSIX_FADV_WILLNEED)
-            first, count = int(rows[start]), int(rows[stop - 1] - rows[start]) + 1
-            where = positions[start:stop]
-            if count == stop - start == where[-1] - where[0] + 1 and (np.diff(where) == 1).all():
-                _read(descriptor, offset + first * size, out[where[0] : where[0] + count], path)
-                continue
-            _read(descriptor, offset + first * size, scratch[:count], path)
-            out[where] = scratch[rows[start:stop] - first]
+                for begin, length in asked[i + AHEAD if i else 0 : i + 2 * AHEAD]:
+                    os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_WILLNEED)
+            into = out[position : position + count] if direct else scratch[:count]
+            _read(descriptor, offset + first * size, into, path)
+            if not direct:
+                out[positions[start:stop]] = into[rows[start:stop] - first]
     finally:
         os.close(descriptor)
 
 
-def join_rows(rows: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
-    """Cut sorted rows of `size` bytes into reads: (start, stop) of each, as indices into `rows`.
+def join_rows(rows: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut sorted rows of `size` bytes into reads: where each starts and stops, as indices into `rows`.
 
-    >>> list(join_rows(np.array([0, 1, 2, 50]), size=4096))
-    [(0, 3), (3, 4)]
+    >>> join_rows(np.array([0, 1, 2, 50]), size=4096)
+    (array([0, 3]), array([3, 4]))
     """
-    if not len(rows):
-        return
-    start = 0
     far = np.flatnonzero((np.diff(rows) - 1) * size > GAP) + 1
     most = max(MOST // size, 1)
-    for stop in [*far.tolist(), len(rows)]:
-        while rows[stop - 1] - rows[start] >= most:
-            cut = start + int(np.searchsorted(rows[start:stop], rows[start] + most))
-            yield start, cut
-            start = cut
-        yield start, stop
-        start = stop
+    starts: list[int] = []
+    for start, stop in zip([0, *far.tolist()], [*far.tolist(), len(rows)], strict=True):
+        while start < stop:
+            starts.append(start)
+            start += int(np.searchsorted(rows[start:stop], rows[start] + most))
+    cuts = np.array(starts, np.int64)
+    return cuts, np.append(cuts[1:], len(rows))
 
 
 def _read(descriptor: int, offset: int, into: NDArray[Any], path: Path) -> None:
