@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from slf_store.errors import SelectionError, ShardError
-from slf_store.query.layout import Layout, layout
-from slf_store.query.snapshot import snapshot_row
-from slf_store.query.values import read_locations
+from slf_store.query.drift import CONSTITUENTS, Change, describe, held_against
+from slf_store.query.layout import Layout
+from slf_store.query.locate import Places, hold_clips
+from slf_store.query.snapshot import frozen_layout, snapshot_row
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -21,15 +22,8 @@ if TYPE_CHECKING:
 Part = Literal["all", "train", "validation"]
 
 CLIPS = text("""
-    SELECT clip_id, age, gender, ethnicity, language FROM snapshot_clip
+    SELECT position, clip_id, age, gender, ethnicity, language FROM snapshot_clip
     WHERE snapshot_id = :snapshot AND (:part = 'all' OR part = :part) ORDER BY position
-""")
-CONSTITUENTS = text("""
-    SELECT constituent.id, constituent.name, constituent.version, constituent.shape, constituent.dtype,
-           constituent.status
-    FROM snapshot_constituent
-    JOIN constituent ON constituent.id = snapshot_constituent.constituent_id
-    WHERE snapshot_id = :snapshot ORDER BY constituent.name
 """)
 
 
@@ -94,12 +88,14 @@ class Manifest:
 
 
 def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
-    """Open a part of a snapshot; no shard is read yet.
+    """Open a part of a snapshot; no shard is read yet, but every value's hash is held against the one frozen.
+
+    Values that a clip got only after the freeze stay out of sight, as they were.
 
     Raises:
         NotFoundInStore: no such snapshot.
         SelectionError: clips of it were erased since it was frozen.
-        ShardError: the store no longer holds values that the snapshot was frozen with.
+        ShardError: values were lost, made anew with another content, or retired since then; says which.
     """
     row = snapshot_row(store, name)
     if row["erased_clips"]:
@@ -108,35 +104,28 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
             f"(the first on {row['incomplete_since']:%Y-%m-%d})",
             hint="freeze the selection anew under another name",
         )
-    with store.engine.connect() as connection:
+    with store.engine.begin() as connection:
         clips = [dict(r) for r in connection.execute(CLIPS, {"snapshot": row["id"], "part": part}).mappings()]
         ids = np.array([clip["clip_id"] for clip in clips], np.int64)
+        positions = np.array([clip.pop("position") for clip in clips], np.int64)
+        hold_clips(connection, ids)
         constituents: dict[str, Located] = {}
-        for entry in connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings():
-            if entry["status"] != "active":
-                raise ShardError(
-                    f"snapshot {name} uses {entry['name']}@{entry['version']}, which was retired: its values are gone",
-                    hint="extract that version again under the settings that made it, or freeze the selection anew",
-                )
-            locations = read_locations(connection, entry["id"], ids)
-            constituents[entry["name"]] = _locate(dict(entry), locations, len(ids), store.shards)
-    if not constituents["target"].present.all():
-        gone = ids[~constituents["target"].present]
-        raise ShardError(
-            f"snapshot {name}: {len(gone)} clips have lost their face since it was frozen (first: clip {gone[0]})",
-            hint="freeze the selection anew",
-        )
-    return Manifest(name, row["hash"], layout(row["layout"]), ids, clips, constituents, row["normalisation"])
+        changes: list[Change] = []
+        for entry in connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings().all():
+            places, changed = held_against(connection, dict(entry), positions, ids, row["clips"], whole=part == "all")
+            changes += changed
+            constituents[entry["name"]] = _located(dict(entry), places, store.shards)
+        if changes:
+            raise ShardError(
+                f"snapshot {name} no longer matches the store: {describe(connection, changes)}",
+                hint=f"`slf snapshot show {name}` lists it; freeze the selection anew under another name",
+            )
+    return Manifest(
+        name, row["hash"], frozen_layout(row["layout"], row["blocks"]), ids, clips, constituents, row["normalisation"]
+    )
 
 
-def _locate(entry: dict[str, Any], locations: list[tuple[int, str, int]], n: int, shards: Path) -> Located:
-    shard, row = np.full(n, -1, np.int32), np.zeros(n, np.int32)
-    paths: list[Path] = []
-    last = None
-    for position, path, at in locations:
-        if path != last:
-            paths.append(shards / path)
-            last = path
-        shard[position], row[position] = len(paths) - 1, at
-    kind = np.dtype(entry["dtype"])
-    return Located(entry["name"], entry["version"], tuple(entry["shape"]), kind, tuple(paths), shard, row)
+def _located(entry: dict[str, Any], places: Places, shards: Path) -> Located:
+    paths = tuple(shards / path for path in places.paths)
+    shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
+    return Located(entry["name"], entry["version"], shape, dtype, paths, places.shard, places.row)
