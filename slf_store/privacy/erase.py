@@ -134,6 +134,7 @@ def _receipt(plan: Plan, weights: list[str]) -> dict[str, Any]:
             for row in plan.checkpoints
         ],
         "evaluations_marked": plan.evaluations,
+        "exported_copies_out_of_reach": plan.exports,
         "blocked": 1,
     }
     clean: dict[str, Any] = json.loads(blot(json.dumps(told), plan.names))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from slf_store.errors import SelectionError, ShardError
 from slf_store.query.locate import Places, hold_clips, locate
 from slf_store.query.snapshot import snapshot_row
 
@@ -21,11 +22,11 @@ SHOWN = 3
 
 CONSTITUENTS = text("""
     SELECT constituent.id, constituent.name, constituent.version, constituent.shape, constituent.dtype,
-           constituent.status, snapshot_constituent.missing_clips, snapshot_constituent.data_checksum,
-           snapshot_constituent.present, snapshot_constituent.value_hashes
-    FROM snapshot_constituent
-    JOIN constituent ON constituent.id = snapshot_constituent.constituent_id
-    WHERE snapshot_id = :snapshot ORDER BY constituent.name
+           constituent.status, constituent.kind, constituent.spec, used.missing_clips, used.data_checksum,
+           used.present, used.value_hashes
+    FROM snapshot_constituent used
+    JOIN constituent ON constituent.id = used.constituent_id
+    WHERE used.snapshot_id = :snapshot ORDER BY constituent.name
 """)
 CLIPS = text("SELECT position, clip_id FROM snapshot_clip WHERE snapshot_id = :snapshot ORDER BY position")
 KEYS = text("""
@@ -93,6 +94,55 @@ def held_against(
     return replace(places, shard=np.where(had, places.shard, -1).astype(np.int32)), found
 
 
+def require_complete(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The snapshot's row, if none of its clips was erased.
+
+    Raises:
+        SelectionError: clips of it were erased since it was frozen.
+    """
+    if snapshot["erased_clips"]:
+        raise SelectionError(
+            f"snapshot {snapshot['name']} is no longer complete: {snapshot['erased_clips']} of its {snapshot['clips']} "
+            f"clips were erased (the first on {snapshot['incomplete_since']:%Y-%m-%d})",
+            hint="freeze the selection anew under another name",
+        )
+    return snapshot
+
+
+def require_unchanged(
+    connection: Connection,
+    snapshot: dict[str, Any],
+    positions: NDArray[np.int64],
+    clip_ids: NDArray[np.int64],
+    *,
+    whole: bool,
+) -> list[tuple[dict[str, Any], Places]]:
+    """(row of :data:`CONSTITUENTS`, places) of every constituent of a snapshot, as they were when it was frozen.
+
+    Args:
+        connection: in a transaction.
+        snapshot: its row.
+        positions, clip_ids: (n,) int64 of the clips wanted.
+        whole: whether these are all clips of the snapshot.
+
+    Raises:
+        ShardError: something is not as it was; says what.
+    """
+    hold_clips(connection, clip_ids)
+    found: list[tuple[dict[str, Any], Places]] = []
+    changed: list[Change] = []
+    for row in connection.execute(CONSTITUENTS, {"snapshot": snapshot["id"]}).mappings().all():
+        places, changes = held_against(connection, dict(row), positions, clip_ids, snapshot["clips"], whole=whole)
+        found.append((dict(row), places))
+        changed += changes
+    if changed:
+        raise ShardError(
+            f"snapshot {snapshot['name']} no longer matches the store: {describe(connection, changed)}",
+            hint=f"`slf snapshot show {snapshot['name']}` lists it; freeze the selection anew under another name",
+        )
+    return found
+
+
 def changes(store: Store, name: str) -> list[Change]:
     """Everything that changed under a snapshot since it was frozen; nothing is read from shards.
 
@@ -111,6 +161,11 @@ def changes(store: Store, name: str) -> list[Change]:
     return found
 
 
+def clip_keys(connection: Connection, change: Change) -> list[str]:
+    """Natural keys `identity/video/clip` of the clips a change names."""
+    return [row.key for row in connection.execute(KEYS, {"clips": list(change.clip_ids)})]
+
+
 def describe(connection: Connection, found: Sequence[Change]) -> str:
     """Changes in one line, with clips by their natural key."""
     told = []
@@ -118,7 +173,7 @@ def describe(connection: Connection, found: Sequence[Change]) -> str:
         if change.what == "retired":
             told.append(f"{change.constituent} was retired")
             continue
-        keys = [row.key for row in connection.execute(KEYS, {"clips": list(change.clip_ids)})]
+        keys = clip_keys(connection, change)
         of = f" ({', '.join(keys)}{', …' if change.clips > len(keys) else ''})" if keys else ""
         told.append(f"{change.constituent or 'snapshot'}: {change.clips} clips {change.what}{of}")
     return "; ".join(told)

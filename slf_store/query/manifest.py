@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from slf_store.errors import SelectionError, ShardError
-from slf_store.query.drift import CONSTITUENTS, Change, describe, held_against
+from slf_store.query.drift import require_complete, require_unchanged
 from slf_store.query.layout import Layout
-from slf_store.query.locate import Places, hold_clips
+from slf_store.query.locate import Places
 from slf_store.query.snapshot import frozen_layout, snapshot_row
 
 if TYPE_CHECKING:
@@ -97,32 +96,15 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
         SelectionError: clips of it were erased since it was frozen.
         ShardError: values were lost, made anew with another content, or retired since then; says which.
     """
-    row = snapshot_row(store, name)
-    if row["erased_clips"]:
-        raise SelectionError(
-            f"snapshot {name} is no longer complete: {row['erased_clips']} of its {row['clips']} clips were erased "
-            f"(the first on {row['incomplete_since']:%Y-%m-%d})",
-            hint="freeze the selection anew under another name",
-        )
+    row = require_complete(snapshot_row(store, name))
     with store.engine.begin() as connection:
         clips = [dict(r) for r in connection.execute(CLIPS, {"snapshot": row["id"], "part": part}).mappings()]
         ids = np.array([clip["clip_id"] for clip in clips], np.int64)
         positions = np.array([clip.pop("position") for clip in clips], np.int64)
-        hold_clips(connection, ids)
-        constituents: dict[str, Located] = {}
-        changes: list[Change] = []
-        for entry in connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings().all():
-            places, changed = held_against(connection, dict(entry), positions, ids, row["clips"], whole=part == "all")
-            changes += changed
-            constituents[entry["name"]] = _located(dict(entry), places, store.shards)
-        if changes:
-            raise ShardError(
-                f"snapshot {name} no longer matches the store: {describe(connection, changes)}",
-                hint=f"`slf snapshot show {name}` lists it; freeze the selection anew under another name",
-            )
-    return Manifest(
-        name, row["hash"], frozen_layout(row["layout"], row["blocks"]), ids, clips, constituents, row["normalisation"]
-    )
+        found = require_unchanged(connection, row, positions, ids, whole=part == "all")
+    constituents = {entry["name"]: _located(entry, places, store.shards) for entry, places in found}
+    frozen = frozen_layout(row["layout"], row["blocks"])
+    return Manifest(name, row["hash"], frozen, ids, clips, constituents, row["normalisation"])
 
 
 def _located(entry: dict[str, Any], places: Places, shards: Path) -> Located:
