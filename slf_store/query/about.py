@@ -37,8 +37,8 @@ EXPORTS = text("""
 """)
 FROZEN = """
     WITH frozen AS (
-        SELECT snapshot_id, position, video.split || '/' || identity.name || '/' || video.name || '/' || clip.name AS key, part,
-               jsonb_build_array(age, gender, ethnicity, language) AS attributes
+        SELECT snapshot_id, position, part, jsonb_build_array(age, gender, ethnicity, language) AS attributes,
+               video.split || '/' || identity.name || '/' || video.name || '/' || clip.name AS key
         FROM snapshot_clip
         JOIN clip ON clip.id = snapshot_clip.clip_id
         JOIN video ON video.id = clip.video_id

@@ -97,11 +97,9 @@ def test_draws_are_the_same_whatever_else_is_there_and_groups_are_equal(extracte
     groups = [tuple(pair) for pair in zip(even.columns["split"], even.columns["gender"], strict=True)]
     sizes = {group: groups.count(group) for group in groups}
     assert len(set(sizes.values())) == 1
-    assert (
-        even.left_out["unknown"] == extracted.select("gender IS NULL", missing="skip").counts["clips"]
-        if (even.left_out["unknown"])
-        else True
-    )
+    assert even.left_out["unknown"] + even.left_out["balance"] + len(even) == 18
+    few = extracted.select("true", balance=["split"], sample=5)
+    assert sorted(few.columns["split"].tolist()) == ["dev", "dev", "test", "test"]
     with pytest.raises(SelectionError, match="cannot balance by shoe_size"):
         extracted.select(balance=["shoe_size"])
     assert len(extracted.select("split = 'dev'", limit=2)) == 2
@@ -190,7 +188,7 @@ def test_a_damaged_export_is_refused_and_leaves_nothing(
     if file == "shard":
         json_file = copy / "snapshot.json"
         json_file.write_text(json_file.read_text("utf-8").replace('"hash": "', '"hash": "0'))
-    with pytest.raises(ShardError, match="was exported|has hash|cannot be read"):
+    with pytest.raises(ShardError, match=r"was exported|have hash"):
         import_snapshot(extracted, copy, name="damaged")
     assert before == (extracted.query("SELECT count(*) AS n FROM source"), sorted(extracted.shards.rglob("*.h5")))
 
