@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psycopg import sql
 from sqlalchemy import Connection, text
 
-from slf_store.db.copy_out import copy_out
 from slf_store.query.drift import changes, clip_keys
+from slf_store.query.locate import read_columns
 from slf_store.query.snapshot import snapshot_row
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ FROZEN = """
         JOIN identity ON identity.id = video.identity_id
     )
 """
-COMMON = f"""
+COMMON = sql.SQL(f"""
     -- Where the clips that two snapshots share stand in each.
     {FROZEN}
     SELECT a.position, b.position FROM frozen a JOIN frozen b ON b.key = a.key
     WHERE a.snapshot_id = %(a)s AND b.snapshot_id = %(b)s
-"""
+""")
 HASHES = text("""
     SELECT constituent.name, used.value_hashes
     FROM snapshot_constituent used JOIN constituent ON constituent.id = used.constituent_id
@@ -128,7 +129,7 @@ def diff(store: Store, a: str, b: str) -> dict[str, Any]:
 
 def _constituents(connection: Connection, one: dict[str, Any], two: dict[str, Any]) -> list[dict[str, Any]]:
     """Constituents that only one has, in another version, or with other values of the clips both have."""
-    common = copy_out(connection, COMMON, (("a", ">i4"), ("b", ">i4")), {"a": one["id"], "b": two["id"]})
+    common = read_columns(connection, COMMON, (("a", ">i4"), ("b", ">i4")), {"a": one["id"], "b": two["id"]})
     versions, hashes = [], []
     for snapshot in (one, two):
         key = {"snapshot": snapshot["id"]}

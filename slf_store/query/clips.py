@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
-from psycopg.errors import Error
-from psycopg.rows import tuple_row
+from psycopg.errors import Error, QueryCanceled
 from sqlalchemy import ARRAY, BigInteger, Boolean, ColumnElement, DateTime, Double, Integer, String, column, table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import CompileError
 
+from slf_store.db.columns import fetch_columns
 from slf_store.db.readonly import read_only
 from slf_store.errors import SelectionError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slf_store.store import Store
 
 Columns = dict[str, NDArray[Any]]
-"""{column: (n,)}: int64 and float64 for numbers that are always there, Python objects or None for the others."""
+"""{column: (n,)}: clip_id int64, duration_s float64 (0 where unknown), synthetic int32; else Python objects or None."""
 
 clips = table(
     "clips",
@@ -66,11 +66,22 @@ clips = table(
 )
 """Public table object of the view, for predicates in Python: `store.select(clips.c.gender == "f")`."""
 
-READ = ("clip_id", "source", "split", "identity", "video", "clip", "duration_s", "age", "gender", "ethnicity",
-        "language", "synthetic")  # fmt: skip
-"""What a selection reads of each clip."""
-BLOCK = 50_000
-"""Rows turned into columns at a time."""
+READ = {
+    "clip_id": "clip_id",
+    "source": "source",
+    "split": "split",
+    "identity": "identity",
+    "video": "video",
+    "clip": "clip",
+    "duration_s": "coalesce(duration_s, 0)",
+    "age": "coalesce(age, 'nan')",
+    "gender": "gender",
+    "ethnicity": "ethnicity",
+    "language": "language",
+    "synthetic": "synthetic::int",
+}
+"""What a selection reads of each clip, and how it is asked for."""
+KINDS = {"clip_id": ">i8", "duration_s": ">f8", "age": ">f8", "synthetic": ">i4"}
 
 
 def as_sql(predicate: str | ColumnElement[bool]) -> str:
@@ -99,35 +110,27 @@ def matching(store: Store, predicate: str) -> Columns:
     Raises:
         SelectionError: the predicate is no valid condition, or takes too long.
     """
-    statement = sql.SQL("""
+    query = sql.SQL("""
         SELECT {} FROM clips WHERE state = 'ok' AND ({}
         ) ORDER BY split COLLATE "C", identity COLLATE "C", video COLLATE "C", clip COLLATE "C", source COLLATE "C"
-    """).format(sql.SQL(", ").join(map(sql.Identifier, READ)), sql.SQL(predicate))
-    read: list[list[Any]] = [[] for _ in READ]
-    seen: dict[Any, Any] = {}
+    """).format(sql.SQL(", ").join(map(sql.SQL, READ.values())), sql.SQL(predicate.replace("%", "%%")))
     with read_only(store.engine, "researcher", store.settings.statement_timeout_s) as cursor:
         try:
-            cursor.row_factory = tuple_row  # type: ignore[assignment]
-            cursor.execute(statement, prepare=True, binary=True)
-            while rows := cursor.fetchmany(BLOCK):
-                for values, block in zip(read, zip(*rows, strict=True), strict=True):
-                    # Few different texts stand in many rows: one object for each.
-                    values += map(seen.setdefault, block, block) if isinstance(block[0], str) else block
+            kinds = [(name, KINDS.get(name, "text")) for name in READ]
+            found = fetch_columns(cursor, query, kinds, {})
+        except QueryCanceled:
+            raise SelectionError(
+                f"predicate {predicate!r}: stopped after {store.settings.statement_timeout_s:g} s",
+                hint="narrow it, or raise SLF_STATEMENT_TIMEOUT_S; over a whole catalogue "
+                "clip_id IN (SELECT clip_id FROM values_of('mel')) is faster than 'mel' = ANY(constituents)",
+            ) from None
         except Error as error:
             raise SelectionError(
                 f"predicate {predicate!r}: {str(error).strip().partition(chr(10))[0]}",
                 hint="write a condition over the view clips, e.g. \"gender = 'f' AND duration_s >= 5\"",
             ) from None
-    return {name: as_column(name, values) for name, values in zip(READ, read, strict=True)}
-
-
-def as_column(name: str, values: list[Any]) -> NDArray[Any]:
-    """Values of one column as an array: see :data:`Columns`."""
-    if name == "clip_id":
-        return np.array(values, np.int64)
-    if name == "duration_s":
-        return np.array([0.0 if value is None else value for value in values], np.float64)
-    return np.fromiter(values, object, len(values))
+    age = found["age"].tolist()
+    return found | {"age": np.fromiter((None if a != a else a for a in age), object, len(age))}
 
 
 def take(columns: Columns, which: NDArray[Any]) -> Columns:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slf_store.errors import ConfigError, NotFoundInStore, ShardError
+from slf_store.query.attributes import LABELS, Attributes, Labels
 from slf_store.query.clips import Columns
 from slf_store.query.locate import Places
 from slf_store.query.manifest import Located, Manifest, Part
@@ -42,7 +43,6 @@ FACTS = {
     "synthetic": "bool_",
 }
 """Columns of the Parquet manifest, beside `position` and `<constituent>.shard`, `<constituent>.row`: Arrow types."""
-ATTRIBUTES = ("clip_id", "age", "gender", "ethnicity", "language")
 
 
 def open_export(folder: Path, part: Part = "all") -> Manifest:
@@ -75,12 +75,21 @@ def open_export(folder: Path, part: Part = "all") -> Manifest:
             places.shard[chosen],
             places.row[chosen],
         )
-    said = zip(*(columns[name][chosen].tolist() for name in ATTRIBUTES), strict=True)
-    attributes = [dict(zip(ATTRIBUTES, row, strict=True)) for row in said]
+    age = np.array([np.nan if years is None else years for years in columns["age"][chosen].tolist()], np.float64)
+    attributes = Attributes(age, {label: Labels.of(columns[label][chosen].tolist()) for label in LABELS})
     layout = frozen_layout(about["layout"]["name"], about["layout"]["blocks"])
     ids = columns["clip_id"][chosen].astype(np.int64)
     constituents = dict(sorted(constituents.items()))
-    return Manifest(about["name"], about["hash"], layout, ids, attributes, constituents, about["normalisation"])
+    return Manifest(
+        about["name"],
+        about["hash"],
+        layout,
+        ids,
+        attributes,
+        constituents,
+        about["normalisation"],
+        about["missing"],
+    )
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import sql
 from sqlalchemy import Connection, text
 
-from slf_store.db.copy_out import copy_out
+from slf_store.db.columns import fetch_columns
 from slf_store.errors import ShardError
 from slf_store.shards.reader import ShardContents, map_shard
 
@@ -26,13 +27,13 @@ HOLD = text("""
     FROM unnest(CAST(:clip_ids AS bigint[])) WITH ORDINALITY AS wanted (clip_id, ordinal)
 """)
 ANALYZE = text("ANALYZE held_clip")
-PLACES = """
+PLACES = sql.SQL("""
     -- Where one constituent of the clips held lies, and the hash of each value.
     SELECT held_clip.position, extraction.shard_id, extraction.shard_row, coalesce(extraction.value_hash, 0)
     FROM held_clip
     JOIN extraction ON extraction.clip_id = held_clip.clip_id AND extraction.constituent_id = %(constituent)s
     WHERE extraction.state = 'done' AND extraction.shard_id IS NOT NULL AND extraction.shard_row IS NOT NULL
-"""
+""")
 PLACE = (("position", ">i4"), ("shard", ">i8"), ("row", ">i4"), ("value_hash", ">i8"))
 PATHS = text("SELECT id, path FROM shard WHERE id = ANY(:shards) ORDER BY path")
 
@@ -67,9 +68,19 @@ def hold_clips(connection: Connection, clip_ids: NDArray[np.int64]) -> None:
     connection.execute(ANALYZE)
 
 
+def read_columns(
+    connection: Connection, query: sql.Composable, columns: Sequence[tuple[str, str]], parameters: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """:func:`slf_store.db.columns.fetch_columns` in the connection's transaction."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor:
+        return fetch_columns(cursor, query, columns, parameters)
+
+
 def locate(connection: Connection, constituent_id: int, n: int) -> Places:
     """Where a constituent of the n clips held lies."""
-    found = copy_out(connection, PLACES, PLACE, {"constituent": constituent_id})
+    found = read_columns(connection, PLACES, PLACE, {"constituent": constituent_id})
     ids, which = np.unique(found["shard"], return_inverse=True)
     by_path = connection.execute(PATHS, {"shards": ids.tolist()}).all()
     number = {key: index for index, (key, _) in enumerate(by_path)}

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
+from psycopg import sql
 
+from slf_store.query.attributes import LABELS, Attributes, Labels
 from slf_store.query.drift import require_complete, require_unchanged
 from slf_store.query.layout import Layout
-from slf_store.query.locate import Places
+from slf_store.query.locate import Places, read_columns
 from slf_store.query.snapshot import frozen_layout, snapshot_row
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 Part = Literal["all", "train", "validation"]
 
-CLIPS = text("""
-    SELECT position, clip_id, age, gender, ethnicity, language FROM snapshot_clip
-    WHERE snapshot_id = :snapshot AND (:part = 'all' OR part = :part) ORDER BY position
+CLIPS = sql.SQL("""
+    SELECT position, clip_id, coalesce(age, 'nan'), gender, ethnicity, language FROM snapshot_clip
+    WHERE snapshot_id = %(snapshot)s AND (%(part)s = 'all' OR part = %(part)s) ORDER BY position
 """)
+KINDS = (("position", ">i4"), ("clip_id", ">i8"), ("age", ">f8"), *((name, "text") for name in LABELS))
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,20 @@ class Manifest:
         name, hash: of the snapshot.
         layout: of the conditioning matrix.
         clip_ids: (n,) int64 in snapshot order.
-        attributes: rows of age, gender, ethnicity, language as frozen.
+        attributes: age, gender, ethnicity, language as frozen.
         constituents: {name: where its values lie}.
         normalisation: {constituent: {mean, std}}.
+        missing: what was done about missing constituents: where it was not `zero`, none may be missing now.
     """
 
     name: str
     hash: str
     layout: Layout
     clip_ids: NDArray[np.int64]
-    attributes: list[dict[str, Any]]
+    attributes: Attributes
     constituents: dict[str, Located]
     normalisation: dict[str, dict[str, list[float]]]
+    missing: str = "zero"
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -82,7 +86,7 @@ class Manifest:
             name: replace(values, shard=values.shard[samples], row=values.row[samples])
             for name, values in self.constituents.items()
         }
-        attributes = [self.attributes[i] for i in samples.tolist()]
+        attributes = self.attributes.take(samples)
         return replace(self, clip_ids=self.clip_ids[samples], attributes=attributes, constituents=located)
 
 
@@ -98,13 +102,13 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
     """
     row = require_complete(snapshot_row(store, name))
     with store.engine.begin() as connection:
-        clips = [dict(r) for r in connection.execute(CLIPS, {"snapshot": row["id"], "part": part}).mappings()]
-        ids = np.array([clip["clip_id"] for clip in clips], np.int64)
-        positions = np.array([clip.pop("position") for clip in clips], np.int64)
-        found = require_unchanged(connection, row, positions, ids, whole=part == "all")
+        clips = read_columns(connection, CLIPS, KINDS, {"snapshot": row["id"], "part": part})
+        ids = clips["clip_id"]
+        found = require_unchanged(connection, row, clips["position"], ids, whole=part == "all")
     constituents = {entry["name"]: _located(entry, places, store.shards) for entry, places in found}
     frozen = frozen_layout(row["layout"], row["blocks"])
-    return Manifest(name, row["hash"], frozen, ids, clips, constituents, row["normalisation"])
+    attributes = Attributes(clips["age"], {label: Labels.of(clips[label].tolist()) for label in LABELS})
+    return Manifest(name, row["hash"], frozen, ids, attributes, constituents, row["normalisation"], row["missing"])
 
 
 def _located(entry: dict[str, Any], places: Places, shards: Path) -> Located:
