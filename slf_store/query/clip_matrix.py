@@ -14,7 +14,7 @@ from slf_store.query.encode import ENCODERS, map_ethnicities
 from slf_store.query.layout import Layout
 from slf_store.query.manifest import open_snapshot
 from slf_store.query.plain import assemble_plain, place_plain
-from slf_store.query.snapshot import column_statistics
+from slf_store.query.statistics import column_statistics
 from slf_store.query.systems import System
 from slf_store.query.values import read_constituent
 
@@ -86,7 +86,10 @@ def clip_matrix(store: Store, layout: Layout, clip: str, snapshot: str | None = 
             continue
         if present[0]:
             stored[name] = found[0]
-    own = {name: column_statistics(np.atleast_2d(value)[None]) for name, value in stored.items()}
+    own = {
+        name: column_statistics(lambda value=value: [value], value.shape[-1])  # type: ignore[misc]
+        for name, value in stored.items()
+    }
     values, mask = place_plain(layout, names, attributes, stored, own)
     return ClipMatrix(key, row.synthetic, "statistics of this clip alone", values, mask)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["published-code", "own"])
 def test_batches_under_another_layout_are_the_plain_assemblys(extracted: Store, own: Path, name: str) -> None:
-    freeze(extracted, select(extracted, "split = 'test'"), f"layout {name}")
-    chosen = layout(own if name == "own" else name, extracted)
-    manifest = replace(open_snapshot(extracted, f"layout {name}"), layout=chosen)
+    chosen = str(own) if name == "own" else name
+    freeze(extracted, select(extracted, "split = 'test'", layout_name=chosen), f"layout {name}")
+    manifest = open_snapshot(extracted, f"layout {name}")
+    assert manifest.layout == layout(chosen)
     full = system("full-input")
     (batch,) = Loader(manifest, full, batch_size=6).once()
     for i in range(len(manifest)):

@@ -59,7 +59,7 @@ def test_missing_constituents_are_refused_skipped_or_masked(store: Store, sample
     lost = store.query("SELECT count(*) AS n FROM extraction WHERE state = 'failed'")[0]["n"]
     assert lost >= 1
     with pytest.raises(SelectionError, match=f"camplusplus {lost}"):
-        select(store)
+        freeze(store, select(store), "refused")
     skipped, zeroed = select(store, missing="skip"), select(store, missing="zero")
     assert (skipped.counts["clips"], skipped.skipped) == (6 - lost, lost)
     assert (zeroed.counts["clips"], zeroed.skipped) == (6, 0)
