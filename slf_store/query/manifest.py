@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from slf_store.errors import SelectionError, ShardError
+from slf_store.query.attributes import Attributes
 from slf_store.query.layout import Layout, layout
 from slf_store.query.snapshot import snapshot_row
 from slf_store.query.values import read_locations
@@ -67,18 +68,20 @@ class Manifest:
         name, hash: of the snapshot.
         layout: of the conditioning matrix.
         clip_ids: (n,) int64 in snapshot order.
-        attributes: rows of age, gender, ethnicity, language as frozen.
+        attributes: age, gender, ethnicity, language as frozen.
         constituents: {name: where its values lie}.
         normalisation: {constituent: {mean, std}}.
+        missing: what was done about missing constituents: where it was not `zero`, none may be missing now.
     """
 
     name: str
     hash: str
     layout: Layout
     clip_ids: NDArray[np.int64]
-    attributes: list[dict[str, Any]]
+    attributes: Attributes
     constituents: dict[str, Located]
     normalisation: dict[str, dict[str, list[float]]]
+    missing: str = "zero"
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -89,7 +92,7 @@ class Manifest:
             name: replace(values, shard=values.shard[samples], row=values.row[samples])
             for name, values in self.constituents.items()
         }
-        attributes = [self.attributes[i] for i in samples.tolist()]
+        attributes = self.attributes.take(samples)
         return replace(self, clip_ids=self.clip_ids[samples], attributes=attributes, constituents=located)
 
 
@@ -126,7 +129,10 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
             f"snapshot {name}: {len(gone)} clips have lost their face since it was frozen (first: clip {gone[0]})",
             hint="freeze the selection anew",
         )
-    return Manifest(name, row["hash"], layout(row["layout"]), ids, clips, constituents, row["normalisation"])
+    attributes = Attributes.of(clips)
+    return Manifest(
+        name, row["hash"], layout(row["layout"]), ids, attributes, constituents, row["normalisation"], row["missing"]
+    )
 
 
 def _locate(entry: dict[str, Any], locations: list[tuple[int, str, int]], n: int, shards: Path) -> Located:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from slf_store.query.encode import ENCODERS
 from slf_store.query.layout import COLUMNS, ROWS
 from slf_store.query.manifest import Manifest
+from slf_store.query.scaling import unit_factor
 from slf_store.query.systems import System
 from slf_store.shards.reader import read_values
 
@@ -31,9 +32,7 @@ def assemble_plain(manifest: Manifest, system: System, sample: int) -> tuple[NDA
         stored = read_values(located.paths[located.shard[sample]])[located.row[sample]]
         values = stored.reshape(block.rows, -1).astype(np.float32)
         if block.scaling == "unit":
-            values = (
-                values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12) * values.shape[-1] ** 0.5
-            )
+            values = values * unit_factor(values, np.sqrt)
         else:
             statistics = manifest.normalisation[block.name]
             mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))

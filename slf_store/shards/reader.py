@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,16 @@ def _map(path: Path, dataset: Any) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
 
 
+def will_need(mapped: NDArray[Any], row: int) -> None:
+    """Ask the system to begin reading one row of what :func:`map_values` gave; it does not wait."""
+    pages = mapped.base
+    if isinstance(pages, mmap.mmap):
+        row_bytes = mapped.strides[0]
+        first = mapped.ctypes.data % mmap.ALLOCATIONGRANULARITY + row * row_bytes  # numpy maps from a page's begin
+        start = first // mmap.PAGESIZE * mmap.PAGESIZE
+        pages.madvise(mmap.MADV_WILLNEED, start, first + row_bytes - start)
+
+
 def read_values(path: Path) -> NDArray[Any]:
     """Read the `values` of a shard through h5py: (n, ...). The plain path, equal to :func:`map_values`."""
     return _read(path, "values")
@@ -122,6 +134,11 @@ def _read(path: Path, name: str) -> NDArray[Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> ShardError:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENOMEM):
+        return ShardError(
+            f"shard {path} cannot be opened, too many are open: {error}",
+            hint="run `slf compact`, so that there are fewer and larger ones, or raise `ulimit -n`",
+        )
     return ShardError(
         f"shard {path} cannot be read: {error}", hint="restore it from a backup, or extract its clips again"
     )
