@@ -17,7 +17,8 @@ class SnapshotDataset(IterableDataset[Batch]):
     """Batches of a snapshot as an `IterableDataset`.
 
     It makes whole batches, so the `DataLoader` must not: `batch_size=None`. The batches and their order are the same
-    for any `num_workers`, 0 included (the fastest: the loader has a thread of its own), forked or spawned.
+    for any `num_workers`, 0 included (the fastest: the loader has a thread of its own), forked or spawned. They may be
+    changed in place.
 
     Example::
 
@@ -53,7 +54,9 @@ class SnapshotDataset(IterableDataset[Batch]):
         grouped = distributed.is_available() and distributed.is_initialized()
         rank = rank if rank is not None else distributed.get_rank() if grouped else 0
         world = world if world is not None else distributed.get_world_size() if grouped else 1
-        self.loader = Loader(manifest, system, batch_size=batch_size, seed=seed, dtype=dtype, rank=rank, world=world)
+        self.loader = Loader(
+            manifest, system, batch_size=batch_size, seed=seed, dtype=dtype, rank=rank, world=world, writable=True
+        )
         self.position, self.samples = position, samples
 
     def __iter__(self) -> Iterator[Batch]:

@@ -18,6 +18,7 @@ class DenseBuffers:
     """Tensors of one shape whose memory comes back when the last tensor that shares it is gone.
 
     So nothing is ever overwritten that anybody can still see, and one who keeps no batch runs on two buffers for ever.
+    Memory is zero when it is new, afterwards it holds what it held before.
 
     >>> import torch
     >>> buffers = DenseBuffers((256, 768), torch.float32)
@@ -36,15 +37,15 @@ class DenseBuffers:
         return DenseBuffers, (self.shape, self.dtype)
 
     def take(self, n: int, device: torch.device) -> Tensor:
-        """A tensor (n, *shape) that holds anything."""
+        """A tensor (n, *shape)."""
         import torch
 
         if device.type != "cpu":  # the allocator of a GPU keeps memory itself
-            return torch.empty((n, *self.shape), dtype=self.dtype, device=device)
+            return torch.zeros((n, *self.shape), dtype=self.dtype, device=device)
         size = n * math.prod(self.shape) * self.dtype.itemsize
-        buffer = self._free.pop() if self._free else np.empty(size, np.uint8)
+        buffer = self._free.pop() if self._free else np.zeros(size, np.uint8)
         if len(buffer) < size:
-            buffer = np.empty(size, np.uint8)
+            buffer = np.zeros(size, np.uint8)
         lent = buffer[:size]  # the tensor's memory lives as long as this object
         weakref.finalize(lent, self._free.append, buffer).atexit = False
         return torch.from_numpy(lent).view(self.dtype).reshape(n, *self.shape)

@@ -53,6 +53,8 @@ class Loader:
         dtype: of the conditioning matrix: float32, bfloat16 or float16.
         rank, world: this process among those that train together; each gets its share of every step.
         threads: threads that gather; one is as fast as the memory of most machines.
+        writable: whether batches may be changed in place. If not, and somebody does, later batches may be wrong: on a
+            CPU the memory of a batch that nobody holds any more is used again, and only what differs is written.
 
     Raises:
         SelectionError: an argument makes no sense, or the part holds no clip.
@@ -71,6 +73,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         threads: int = 1,
+        writable: bool = False,
     ) -> None:
         import torch
 
@@ -83,7 +86,8 @@ class Loader:
         self.manifest, self.system = manifest, system
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.device, self.threads = torch.device(device), threads
-        self.scatter = Scatter(manifest, system, device=self.device, dtype=getattr(torch, dtype))
+        kind = getattr(torch, dtype)
+        self.scatter = Scatter(manifest, system, device=self.device, dtype=kind, writable=writable)
         self._rows = {name: Rows(manifest, manifest.constituents[name]) for name in self.scatter.names}
         self._refuse_missing()
 

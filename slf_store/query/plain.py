@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slf_store.query.encode import ENCODERS
 from slf_store.query.layout import COLUMNS, ROWS
 from slf_store.query.manifest import Manifest
-from slf_store.query.scaling import unit_factor
+from slf_store.query.scaling import LIMIT, standardisation, unit_factor
 from slf_store.query.systems import System
 from slf_store.shards.reader import read_values
 
@@ -34,9 +34,8 @@ def assemble_plain(manifest: Manifest, system: System, sample: int) -> tuple[NDA
         if block.scaling == "unit":
             values = values * unit_factor(values, np.sqrt)
         else:
-            statistics = manifest.normalisation[block.name]
-            mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
-            values = np.clip((values - mean) / std, -10, 10)
+            mean, inverse = standardisation(manifest.normalisation[block.name])
+            values = np.clip((values - mean) * inverse, -LIMIT, LIMIT)
         matrix[rows, : values.shape[-1]] = values
         mask[rows] = True
     return matrix, mask

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 LIMIT = 10.0
 """Standardised values are clamped to ±10 (published code)."""
@@ -19,7 +22,6 @@ def sum_by_halves(values: Array) -> Array:
 
     Libraries sum in an order of their own, which the last bits show. `values` is overwritten.
 
-    >>> import numpy as np
     >>> sum_by_halves(np.array([[1.0, 2.0, 3.0, 4.0, 5.0]], np.float32)).tolist()
     [[15.0]]
     """
@@ -42,3 +44,8 @@ def unit_factor(rows: Array, sqrt: Callable[[Array], Array]) -> Array:
     wanted = length * 0 + rows.shape[-1] ** 0.5  # not a plain number: torch divides those in ways of its own
     factor: Array = wanted / length
     return factor
+
+
+def standardisation(statistics: Mapping[str, Sequence[float]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and inverse standard deviation of each column: standardised is `(x - mean) * inverse`, clamped."""
+    return np.array(statistics["mean"], np.float32), 1 / np.array(statistics["std"], np.float32)

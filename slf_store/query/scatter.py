@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +14,15 @@ from slf_store.query.encode import ENCODERS, encode_values
 from slf_store.query.layout import COLUMNS, ROWS, Block
 from slf_store.query.manifest import Manifest
 from slf_store.query.packed import PackedBatch
-from slf_store.query.scaling import LIMIT, unit_factor
+from slf_store.query.scaling import LIMIT, standardisation, unit_factor
 from slf_store.query.systems import System
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-AT_ONCE = 8
-"""Samples worked on at a time on a CPU: their rows in float32 stay in a core's second-level cache."""
+AT_ONCE = 1 << 17
+"""Numbers worked on at a time on a CPU: in float32 they stay in a core's second-level cache."""
 
 
 class Scatter:
@@ -35,9 +36,18 @@ class Scatter:
         system: inputs it is given; the others stay zero and masked.
         device: where batches are made.
         dtype: of the conditioning matrix.
+        writable: whether those who get a batch may write into it. If not, what is zero in every batch is written once.
     """
 
-    def __init__(self, manifest: Manifest, system: System, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        system: System,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        writable: bool = False,
+    ) -> None:
         import torch
 
         self.manifest, self.system, self.device, self.dtype = manifest, system, device, dtype
@@ -55,17 +65,20 @@ class Scatter:
         self._statistics = {
             block.name: self._load_statistics(block) for block in self.arrays if block.scaling == "standard"
         }
-        self._blank = _blank(self.arrays)
+        self._blank = _blank(self.arrays) if writable else []
         self._dense = DenseBuffers((ROWS, COLUMNS), dtype)
-        self._at_once = AT_ONCE if device.type == "cpu" else None
+        self._images = {
+            name: DenseBuffers(manifest.constituents[name].shape, torch.float32)
+            for name in self.names
+            if name in ("target", "image_guide")
+        }
         self._copied: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def _load_statistics(self, block: Block) -> tuple[Tensor, Tensor]:
         import torch
 
-        stored = self.manifest.normalisation[block.name]
-        mean, std = (torch.tensor(stored[key], dtype=torch.float32, device=self.device) for key in ("mean", "std"))
-        return mean, std
+        mean, inverse = standardisation(self.manifest.normalisation[block.name])
+        return torch.from_numpy(mean).to(self.device), torch.from_numpy(inverse).to(self.device)
 
     def __call__(self, packed: PackedBatch) -> Batch:
         """The batch on the device. Until :meth:`wait` returns, the packed values must stay as they are."""
@@ -96,11 +109,14 @@ class Scatter:
         return Batch(
             conditioning=matrix,
             mask=torch.from_numpy(mask).to(self.device),
-            guide=to_image(moved["image_guide"]) if self.system.guide else None,
-            target=to_image(moved["target"]),
+            guide=self._image("image_guide", moved) if self.system.guide else None,
+            target=self._image("target", moved),
             clip_ids=self.manifest.clip_ids[samples],
             position=packed.position,
         )
+
+    def _image(self, name: str, moved: dict[str, Tensor]) -> Tensor:
+        return to_image(moved[name], self._images[name])
 
     def wait(self) -> None:
         """Wait until a GPU has copied the packed values of the last batch; not for what it computes with them."""
@@ -115,15 +131,16 @@ class Scatter:
 
     def _write(self, block: Block, values: Tensor, out: Tensor) -> None:
         """Scaled rows into their place (B, rows, columns)."""
-        step = self._at_once or len(values)
-        for start in range(0, len(values), step):
-            rows = values[start : start + step].float()  # a copy, unless stored in float32
+        import torch
+
+        for some in _parts(values):
+            rows = values[some].to(torch.float32, copy=True)
             if block.scaling == "unit":
-                rows = rows * unit_factor(rows, square_root)
+                rows = rows.mul_(unit_factor(rows, square_root))
             else:
-                mean, std = self._statistics[block.name]
-                rows = (rows - mean).div_(std).clamp_(-LIMIT, LIMIT)
-            out[start : start + step] = rows.to(self.dtype) if self.device.type != "cpu" else rows
+                mean, inverse = self._statistics[block.name]
+                rows = rows.sub_(mean).mul_(inverse).clamp_(-LIMIT, LIMIT)
+            out[some] = rows
 
 
 def _blank(blocks: list[Block]) -> list[tuple[slice, slice]]:
@@ -142,14 +159,17 @@ def square_root(values: Tensor) -> Tensor:
     return values.double().sqrt().float()
 
 
-def to_image(values: Tensor) -> Tensor:
+def to_image(values: Tensor, buffers: DenseBuffers) -> Tensor:
     """uint8 (B, h, w, 3) to float32 (B, 3, h, w) in [-1, 1], channels last in memory, as the values are stored."""
-    import torch
 
-    images = values.permute(0, 3, 1, 2)
-    out = torch.empty_like(images, dtype=torch.float32)
-    half = torch.tensor(127.5, device=values.device)  # by a plain number, a GPU would multiply with its inverse
-    step = AT_ONCE if values.device.type == "cpu" else max(1, len(values))
-    for start in range(0, len(out), step):
-        out[start : start + step].copy_(images[start : start + step]).div_(half).sub_(1.0)
-    return out
+    out = buffers.take(len(values), values.device)
+    for some in _parts(values):
+        out[some].copy_(values[some]).mul_(1 / 127.5).sub_(1.0)
+    return out.permute(0, 3, 1, 2)
+
+
+def _parts(values: Tensor) -> Iterator[slice]:
+    """The samples in parts that a CPU's cache holds; on a GPU all at once."""
+    numbers = max(1, values[:1].numel())
+    step = max(1, AT_ONCE // numbers) if values.device.type == "cpu" else len(values)
+    return (slice(start, start + step) for start in range(0, len(values), step))

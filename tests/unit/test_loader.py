@@ -170,6 +170,16 @@ def test_batches_are_the_same_for_any_number_of_workers(made: Manifest, workers:
     assert [batch.position for batch in given] == [11, 15, 19, 23, 27, 31, 35, 37]
 
 
+def test_writable_batches_may_be_changed_in_place(made: Manifest) -> None:
+    wanted = [numbers(b) for b in Loader(made, system("no-speaker-embeddings"), batch_size=4).batches(0, 40)]
+    for batch, expected in zip(
+        Loader(made, system("no-speaker-embeddings"), batch_size=4, writable=True).batches(0, 40), wanted, strict=True
+    ):
+        assert numbers(batch) == expected
+        batch.conditioning.add_(1)
+        batch.target.add_(1)
+
+
 def test_ranks_together_give_the_batches_of_one(made: Manifest) -> None:
     whole = [b.clip_ids.tolist() for b in Loader(made, system("full-input"), batch_size=6).batches(5, 40)]
     ranks = [
