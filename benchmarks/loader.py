@@ -8,7 +8,8 @@ make their own. Every way is asked for batches of 64 samples in the same shuffle
 give. What is slow is measured on fewer samples; the figure is the best of several rounds.
 
 PYTHON is that of an environment with `benchmarks/requirements-peers.txt`; without it those peers are left out. The
-working folder (some 10 GB) is removed afterwards. A second, sparse store of 400,000 clips measures how long a start takes.
+working folder (some 10 GB) is removed afterwards. A second, sparse store of 400,000 clips measures how long a start
+takes.
 """
 
 from __future__ import annotations
@@ -314,7 +315,7 @@ def cuda(manifest: Manifest, figures: Figures) -> None:
     figures[f"waiting for data, preset {name}, GPU"] = {"share": logs[-1].wait_share}
 
 
-class embedded:  # noqa: N801
+class embedded:
     """A new store on an embedded server, both ended afterwards."""
 
     def __init__(self, home: Path) -> None:
@@ -363,7 +364,7 @@ def run(folder: Path, given: argparse.Namespace, figures: Figures) -> None:
             if name in asked:
                 sections[name]()
                 note()
-        del packed, sections
+        packed, sections = packed[:0], {}
         gc.collect()
         for letter, name in zip("efgh", PEERS, strict=True):
             if name in asked and given.peers:
@@ -416,7 +417,11 @@ def compare(figures: Figures) -> None:
 
 def plot(figures: Figures, path: Path) -> None:
     """Samples a second of every way, as bars."""
-    shown = {name: value["samples/s"] for name, value in figures.items() if name[:2].strip() in "abcdefghi" and name[1:2] == " " and isinstance(value, dict) and "samples/s" in value}  # fmt: skip
+    shown = {
+        name: value["samples/s"]
+        for name, value in figures.items()
+        if name[0] in "abcdefghi" and name[1] == " " and isinstance(value, dict) and "samples/s" in value
+    }
     left, width, line = 300, 420, 24
     scale = width / max(shown.values())
     bars: list[Html] = []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from slf_store.errors import SelectionError, ShardError
+from slf_store.jobs.compact import compact
 from slf_store.jobs.ingest import ingest
 from slf_store.jobs.pool import extract
+from slf_store.query import locations
+from slf_store.query import manifest as manifest_module
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import Manifest, open_snapshot
 from slf_store.query.plain import assemble_plain
@@ -126,6 +130,48 @@ def test_resuming_is_one_number_and_ranks_share_each_step(manifest: Manifest) ->
     ]
     assert [a + b for a, b in zip(*ranks, strict=True)] == whole
     assert sorted(clip for batch in whole[:3] for clip in batch) == sorted(manifest.clip_ids.tolist())
+
+
+def test_places_of_a_large_snapshot_are_kept_until_something_moves(
+    store: Store, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is used while nothing changes, and never after a compaction, a failure or damage to it."""
+    ingest(store, sample / "test")
+    extract(store, ["target", "image_guide", "mel"])
+    freeze(store, select(store, missing="zero"), "large")
+    plain = open_snapshot(store, "large")
+    folder = store.settings.home / "cache" / "locations"
+    assert not folder.exists()
+    monkeypatch.setattr(locations, "WORTH_KEEPING", 1)
+    asked: list[int] = []
+    ask = manifest_module.read_locations
+    monkeypatch.setattr(manifest_module, "read_locations", lambda *given: (asked.append(1), ask(*given))[1])
+
+    def opened() -> tuple[bool, list[bytes]]:
+        asked.clear()
+        found = open_snapshot(store, "large")
+        for name, located in found.constituents.items():
+            assert (located.shape, located.dtype) == (plain.constituents[name].shape, plain.constituents[name].dtype)
+        (batch,) = Loader(replace(found, missing="zero"), system("full-input"), batch_size=6).once()
+        return bool(asked), [batch.conditioning.numpy().tobytes(), batch.target.numpy().tobytes()]
+
+    (asked_first, wanted), again = opened(), opened()
+    assert asked_first
+    assert again == (False, wanted)
+    compact(store, target_rows=100)
+    assert opened() == (True, wanted)
+    assert opened() == (False, wanted)
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-200])
+    assert opened() == (True, wanted)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE extraction SET state = 'failed', error_code = 'test' WHERE clip_id = (SELECT min(id) FROM clip)"
+            " AND constituent_id IN (SELECT id FROM constituent WHERE name = 'mel')"
+        )
+    changed, other = opened()
+    assert changed
+    assert other[0] != wanted[0]
 
 
 def test_a_lost_shard_is_named_with_snapshot_constituent_and_clip(store: Store, sample: Path) -> None:
