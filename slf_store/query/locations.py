@@ -13,6 +13,7 @@ import uuid
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class LocationFile:
         if self.path is None:
             return
         head = json.dumps({"key": self._key, "paths": [(name, paths) for name, (paths, _, _) in places.items()]})
-        arrays = {"head": np.frombuffer(head.encode(), np.uint8)}
+        arrays: dict[str, NDArray[Any]] = {"head": np.frombuffer(head.encode(), np.uint8)}
         for name, (_, shard, row) in places.items():
             arrays |= {f"{name}.shard": shard, f"{name}.row": row}
         temporary = self.path.with_name(f".{uuid.uuid4().hex}.npz")

@@ -146,7 +146,7 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
         row["hash"],
         layout(row["layout"]),
         ids,
-        Attributes.of_columns(columns),
+        Attributes.of_columns(dict(columns)),
         constituents,
         row["normalisation"],
         row["missing"],

@@ -48,4 +48,4 @@ def unit_factor(rows: Array, sqrt: Callable[[Array], Array]) -> Array:
 
 def standardisation(statistics: Mapping[str, Sequence[float]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and inverse standard deviation of each column: standardised is `(x - mean) * inverse`, clamped."""
-    return np.array(statistics["mean"], np.float32), 1 / np.array(statistics["std"], np.float32)
+    return np.array(statistics["mean"], np.float32), np.float32(1) / np.array(statistics["std"], np.float32)

@@ -69,7 +69,7 @@ def map_shard(path: Path) -> ShardContents:
         with h5py.File(path, "r", locking=False) as file:
             attributes = {name: str(file.attrs[name]) for name in ("constituent", "version", "spec")}
             clip_ids, lengths = file["clip_id"][...], file["length"][...] if "length" in file else None
-            values = _map(path, file["values"])
+            values = _map(path, file["values"].id)
         spec = json.loads(attributes["spec"])
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         if isinstance(error, ShardError):
@@ -81,20 +81,28 @@ def map_shard(path: Path) -> ShardContents:
 def map_values(path: Path) -> NDArray[Any]:
     """Map the `values` of a shard: (n, ...) read-only, no bytes read yet.
 
+    It goes through h5py's low-level interface, which takes a third of the time: a first batch opens hundreds of shards.
+
     Raises:
         ShardError: the file is missing, not HDF5, cut short, or not contiguous.
     """
-    import h5py
+    from h5py import h5d, h5f, h5p
 
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(False, False)
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _map(path, file["values"])
+        file = h5f.open(bytes(path), h5f.ACC_RDONLY, access)
+        try:
+            return _map(path, h5d.open(file, b"values"))
+        finally:
+            file.close()
     except (OSError, KeyError) as error:
         raise _unreadable(path, error) from error
 
 
 def _map(path: Path, dataset: Any) -> NDArray[Any]:
-    offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+    """`dataset` is h5py's low-level one."""
+    offset, shape, dtype = dataset.get_offset(), dataset.shape, dataset.dtype
     if offset is None:
         raise ShardError(f"shard {path}: values are not contiguous", hint="it was not written by this program")
     if path.stat().st_size < offset + int(np.prod(shape)) * dtype.itemsize:
