@@ -286,18 +286,22 @@ def starts(folder: Path, clips: int, figures: Figures) -> None:
             manifest = open_snapshot(store, SNAPSHOT, "train")
             opened = time.perf_counter() - start
             loader = Loader(manifest, system("full-input"), batch_size=BATCH)
-            next(loader.batches())
+            batches = loader.batches()
+            next(batches)
             figures[f"start at {clips:,} clips, {'first' if number == 0 else 'again'}"] = {
                 "open snapshot, s": round(opened, 3),
                 "to the first batch, s": round(time.perf_counter() - start, 3),
             }
+            batches.close()
         resumed = []
         for position in (clips // 3, 2 * clips + 17, 7 * clips - 1):
             order.cache_clear()
             loader = Loader(manifest, system("full-input"), batch_size=BATCH)
             start = time.perf_counter()
-            next(loader.batches(position))
+            batches = loader.batches(position)
+            next(batches)
             resumed.append(time.perf_counter() - start)
+            batches.close()
         figures["resume anywhere, s"] = round(max(resumed), 3)
 
 

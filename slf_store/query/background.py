@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -19,7 +19,7 @@ def in_background(
     *,
     ahead: int,
     threads: int,
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """`make(item, buffer)` of every item in turn, made in a thread while the ones before are in use.
 
     What was made may lie in its buffer: the buffer is used again when the next one is asked for. An error in the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ class Loader:
 
     def batches(
         self, position: int = 0, samples: int | None = None, *, part: tuple[int, int] = (0, 1)
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Batches after `position` samples seen by all ranks together.
 
         Args:
@@ -105,11 +105,11 @@ class Loader:
 
     def packed(
         self, position: int = 0, samples: int | None = None, *, part: tuple[int, int] = (0, 1)
-    ) -> Iterator[PackedBatch]:
+    ) -> Generator[PackedBatch, None, None]:
         """The same batches as values in stored precision; one is overwritten when the next is asked for."""
         return self._gathered(islice(self._steps(position, samples), part[0], None, part[1]))
 
-    def once(self) -> Iterator[Batch]:
+    def once(self) -> Generator[Batch, None, None]:
         """Every sample once, in snapshot order, of this rank its share: for generation and validation."""
         steps = shares(0, len(self.manifest), batch_size=self.batch_size, rank=self.rank, world=self.world)
         blocks = ((np.arange(first, first + count, dtype=np.int64), after) for first, count, after in steps)
@@ -124,12 +124,12 @@ class Loader:
                 raise AssertionError(f"rank {self.rank} of {self.world} has {len(mine)} samples, not {count}")
             yield mine, after
 
-    def _on_device(self, packed_batches: Iterator[PackedBatch]) -> Iterator[Batch]:
+    def _on_device(self, packed_batches: Iterator[PackedBatch]) -> Generator[Batch, None, None]:
         for packed in packed_batches:
             yield self.scatter(packed)
             self.scatter.wait()
 
-    def _gathered(self, steps: Iterator[Step]) -> Iterator[PackedBatch]:
+    def _gathered(self, steps: Iterator[Step]) -> Generator[PackedBatch, None, None]:
         """Gather in one thread into a ring of buffers that are used again.
 
         While gathering is as slow as a disk, the disk is told early of what the next batches need.

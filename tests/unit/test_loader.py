@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -126,6 +126,8 @@ def test_numpy_and_torch_add_to_the_same_bits(n: int) -> None:
 
 
 @settings(max_examples=15)
+@example([3, 0, 11], "camplusplus")
+@example([12], "camplusplus")
 @given(st.lists(st.integers(0, CLIPS - 1), min_size=1, max_size=40), st.sampled_from(sorted(SHAPES)))
 def test_gathered_rows_are_those_of_h5py(made: Manifest, samples: list[int], name: str) -> None:
     located, wanted = made.constituents[name], np.array(samples)
