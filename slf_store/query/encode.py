@@ -112,10 +112,14 @@ ENCODINGS: Mapping[str, Mapping[str, Encoder]] = {"attribute": ENCODERS, "publis
 """Encoders of attributes by a block's scaling."""
 
 
-def encode_attributes(
-    rows: Sequence[Mapping[str, Any]], name: str, scaling: str = "attribute"
+def encode_values(
+    name: str, values: Sequence[Any], scaling: str = "attribute"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """One attribute of many clips: values (n, columns) float32 and visible (n,) bool."""
-    encoded = [ENCODINGS[scaling][name](row[name]) for row in rows]
-    values = np.array([value for value, _ in encoded], np.float32).reshape(len(rows), -1)
-    return values, np.array([visible for _, visible in encoded], bool)
+    """Values of one attribute: rows (n, columns) float32 and visible (n,) bool.
+
+    >>> encode_values("gender", ["m", None])[0].tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+    encoded = [ENCODINGS[scaling][name](value) for value in values]
+    rows = np.array([row for row, _ in encoded], np.float32).reshape(len(encoded), -1)
+    return rows, np.array([visible for _, visible in encoded], bool)

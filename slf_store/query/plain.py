@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from slf_store.query.encode import ENCODERS, ENCODINGS
 from slf_store.query.layout import COLUMNS, ROWS, Layout
 from slf_store.query.manifest import Manifest
+from slf_store.query.scaling import LIMIT, standardisation, unit_factor
 from slf_store.query.systems import System
 from slf_store.shards.reader import read_values
 
@@ -63,14 +64,12 @@ def place_plain(
             continue
         used = np.atleast_2d(values[block.name])[block.skip :, : block.columns].astype(np.float32)
         if block.scaling == "unit":
-            length = np.maximum(np.linalg.norm(used, axis=-1, keepdims=True), 1e-12)
-            used = used / length * block.columns**0.5
+            used = used * unit_factor(used, np.sqrt)
         elif block.scaling == "factor":
-            used = np.clip(used * np.float32(block.factor), -10, 10)
+            used = np.clip(used * np.float32(block.factor), -LIMIT, LIMIT)
         else:
-            statistics = normalisation[block.name]
-            mean, std = (np.array(statistics[key][: block.columns], np.float32) for key in ("mean", "std"))
-            used = np.clip((used - mean) / std, -10, 10)
+            mean, inverse = (part[: block.columns] for part in standardisation(normalisation[block.name]))
+            used = np.clip((used - mean) * inverse, -LIMIT, LIMIT)
         matrix[rows, columns] = used
         mask[rows] = True
     return matrix, mask

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from slf_store.cli.main import app
 from slf_store.constituents.registry import known_extractors
 from slf_store.errors import SelectionError
-from slf_store.query.encode import encode_attributes
+from slf_store.query.encode import encode_values
 from slf_store.query.layout import LAYOUTS, Block, layout
 from slf_store.query.layout_picture import draw_layout
 from slf_store.settings import Settings
@@ -45,7 +45,9 @@ def test_the_published_layout_has_the_rows_of_the_published_code() -> None:
 
 def test_the_published_attributes_fill_the_row_as_the_published_code_did() -> None:
     rows = [{"age": 40.0, "gender": "f", "ethnicity": "asian"}, dict.fromkeys(("age", "gender", "ethnicity"))]
-    age, gender, ethnicity = (encode_attributes(rows, name, "published") for name in ("age", "gender", "ethnicity"))
+    age, gender, ethnicity = (
+        encode_values(name, [row[name] for row in rows], "published") for name in ("age", "gender", "ethnicity")
+    )
     np.testing.assert_allclose(age[0][0], [0.4] * 767 + [0], rtol=1e-6)
     assert age[0][1].tolist() == [0.0] * 767 + [1.0]
     assert (gender[0][0] == -1).all()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slf_store.errors import SelectionError
-from slf_store.query.encode import ENCODERS, encode_attributes
+from slf_store.query.encode import ENCODERS, encode_values
 from slf_store.query.layout import LAYOUTS, Block, Layout, layout
 from slf_store.query.order import order, samples_at
 from slf_store.query.snapshot import split_identities
@@ -69,7 +69,7 @@ def test_systems_see_what_the_paper_gave_them() -> None:
 
 def test_unknown_attributes_are_masked_and_age_says_so() -> None:
     rows = [{"age": 40, "gender": "f", "ethnicity": "white", "language": "English"}, dict.fromkeys(ENCODERS)]
-    encoded = {name: encode_attributes(rows, name) for name in ENCODERS}
+    encoded = {name: encode_values(name, [row[name] for row in rows]) for name in ENCODERS}
     np.testing.assert_allclose(encoded["age"][0], [[0.4, 0], [0, 1]], rtol=1e-6)
     assert encoded["gender"][0].tolist() == [[1, 0], [0, 0]]
     assert {name: visible.tolist() for name, (_, visible) in encoded.items()} == {
