@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def assemble_plain(manifest: Manifest, system: System, sample: int) -> tuple[NDA
 
 def place_plain(
     layout: Layout,
-    inputs: Collection[str],
+    inputs: Container[str],
     attributes: Mapping[str, Any],
     values: Mapping[str, NDArray[Any]],
     normalisation: Statistics,
