@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import ColumnElement, Engine, text
 
 from slf_store.errors import DatabaseError
 from slf_store.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from slf_store.query.arrow import Clips
+    from slf_store.query.constituent import Constituent
+    from slf_store.query.selection import Selection
+    from slf_store.query.systems import System
 
 
 class Store:
@@ -81,6 +87,54 @@ class Store:
         """Rows of a statement as dictionaries; parameters are bound by name (`:name`)."""
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(text(sql), parameters).mappings()]
+
+    def clips(self, clips: Any = "true") -> Clips:
+        """Rows of the view `clips` for other tools: `store.clips("gender = 'f'").to_arrow()`.
+
+        Args:
+            clips: SQL predicate, selection, manifest, or (n,) clip ids.
+        """
+        from slf_store.query.arrow import Clips, clip_ids_of
+
+        return Clips(self, clips) if isinstance(clips, str) else Clips(self, ids=clip_ids_of(self, clips))
+
+    def constituent(self, name: str) -> Constituent:
+        """One constituent as numpy arrays: `store.constituent("mel").read("gender = 'f'").values`.
+
+        Args:
+            name: `mel`, or `mel@97bf` for a version.
+
+        Raises:
+            NotFoundInStore: there is none.
+        """
+        from slf_store.query.constituent import Constituent
+
+        return Constituent(self, name)
+
+    def select(
+        self,
+        predicate: str | ColumnElement[bool] = "true",
+        *,
+        system: str = "full-input",
+        layout: str = "slf-256x768",
+        **choice: Any,
+    ) -> Selection:
+        """Clips that fit an SQL predicate over the view `clips`: see :func:`slf_store.query.selection.select`.
+
+        Example::
+
+            chosen = store.select("gender = 'f' AND duration_s >= 5", system="no-image-guide", missing="skip")
+            print(chosen.report())
+        """
+        from slf_store.query.selection import select
+
+        return select(self, predicate, system_name=system, layout_name=layout, **choice)
+
+    def system(self, name: str) -> System:
+        """A system by name, built in or this store's own: see :func:`slf_store.query.systems.find_system`."""
+        from slf_store.query.systems import find_system
+
+        return find_system(self, name)
 
     def close(self) -> None:
         """Close connections. The embedded server stays; `slf stop` ends it."""

@@ -11,7 +11,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from slf_store import __version__
-from slf_store.cli import care, constituents, features, research, serve, server, sources
+from slf_store.cli import (
+    care,
+    constituents,
+    features,
+    layout,
+    research,
+    selections,
+    serve,
+    server,
+    snapshots,
+    sources,
+    systems,
+)
 from slf_store.cli import evaluate as evaluation
 from slf_store.cli import models as weights
 from slf_store.cli import privacy as privacies
@@ -73,8 +85,7 @@ for verb in (
     care.compact,
     care.backup,
     care.restore,
-    research.select,
-    research.snapshots,
+    selections.select,
     research.train,
     research.runs,
     research.generate,
@@ -90,7 +101,10 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(constituents.app)
+app.add_typer(layout.app)
 app.add_typer(sources.app)
+app.add_typer(snapshots.app)
+app.add_typer(systems.app)
 
 
 _stopped_by = int(signal.SIGINT)

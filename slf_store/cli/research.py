@@ -1,4 +1,4 @@
-"""Verbs of research: select, snapshots, train, runs, generate."""
+"""Verbs of research: train, runs, generate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,6 @@ import typer
 if TYPE_CHECKING:
     from slf_store.cli.context import Context
 
-SNAPSHOTS = """
-    SELECT snapshot.name, snapshot.clips, count(*) FILTER (WHERE part = 'validation') AS validation,
-           left(snapshot.hash, 16) AS hash, snapshot.layout, snapshot.missing, snapshot.predicate, snapshot.created_at,
-           CASE WHEN snapshot.erased_clips > 0 THEN snapshot.erased_clips || ' clips erased: no longer complete' END
-               AS erased
-    FROM snapshot LEFT JOIN snapshot_clip ON snapshot_clip.snapshot_id = snapshot.id
-    GROUP BY snapshot.id ORDER BY snapshot.created_at
-"""
-
 RUNS = """
     SELECT run.name, run.system, run.preset, snapshot.name AS snapshot, checkpoint.unet, checkpoint.samples_seen,
            checkpoint.loss, round(checkpoint.seconds::numeric, 1)::float8 AS seconds, run.created_at,
@@ -28,56 +19,6 @@ RUNS = """
     FROM run JOIN snapshot ON snapshot.id = run.snapshot_id LEFT JOIN checkpoint ON checkpoint.run_id = run.id
     ORDER BY run.created_at, checkpoint.unet
 """
-
-
-def select(
-    ctx: typer.Context,
-    predicate: Annotated[str, typer.Argument(help="SQL condition over the view clips.")] = "true",
-    system: Annotated[str, typer.Option(help="System whose inputs to ask for.")] = "full-input",
-    layout: Annotated[str, typer.Option(help="Layout of the conditioning matrix.")] = "slf-256x768",
-    missing: Annotated[str, typer.Option(help="Clips that lack an input: error, skip or zero.")] = "error",
-    per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many clips of each identity.")] = None,
-    freeze: Annotated[str | None, typer.Option(help="Freeze the selection under this name.")] = None,
-    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of identities to validate on.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
-) -> None:
-    """Count what a predicate selects and what it lacks; freeze it into a snapshot."""
-    from slf_store.query.selection import select as run
-
-    context: Context = ctx.obj
-    if missing not in ("error", "skip", "zero"):
-        raise typer.BadParameter(f"{missing!r} is none of error, skip, zero", param_hint="--missing")
-    with context.open_store() as store:
-        chosen = run(
-            store,
-            predicate,
-            system_name=system,
-            layout_name=layout,
-            missing=cast("Any", missing),
-            per_identity=per_identity,
-        )
-        found = {
-            **chosen.counts,
-            "lacking": {name: count for name, count in chosen.lacking.items() if count},
-            "missing": chosen.missing,
-            "skipped": chosen.skipped,
-            "not_extracted_in_this_store": ", ".join(chosen.unavailable),
-        }
-        if freeze:
-            from slf_store.query.snapshot import freeze as write
-
-            if not context.json:
-                context.show_one(found, "selected")
-                found = {}
-            found |= asdict(write(store, chosen, freeze, validation=validation, seed=seed))
-        context.show_one(found, "frozen" if freeze else "selected (not frozen: add --freeze NAME)")
-
-
-def snapshots(ctx: typer.Context) -> None:
-    """List snapshots."""
-    context: Context = ctx.obj
-    with context.open_store() as store:
-        context.show(store.query(SNAPSHOTS), "snapshots")
 
 
 def runs(ctx: typer.Context) -> None:

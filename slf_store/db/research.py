@@ -1,14 +1,31 @@
-"""Tables of what researchers make: snapshot, run, checkpoint, generation, evaluation, match, metric."""
+"""Tables of what researchers make: system, snapshot, run, checkpoint, generation, evaluation, match, metric."""
 
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slf_store.db.base import Base, Big, BigId, Created, Json
+
+
+class SystemRow(Base):
+    """A system of a researcher's own, beside the built-in ones."""
+
+    __tablename__ = "system"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    include: Mapped[list[str]] = mapped_column(
+        ARRAY(String), comment="inputs it is given: names, globs, or the groups speaker, classical, attributes"
+    )
+    exclude: Mapped[list[str]] = mapped_column(ARRAY(String), comment="inputs taken away again, written alike")
+    guide: Mapped[bool] = mapped_column(comment="whether it is given the 8x8 image guide")
+    created_by: Mapped[str] = mapped_column(server_default=text("session_user"))
+    created_at: Mapped[Created]
 
 
 class Snapshot(Base):
@@ -33,6 +50,11 @@ class Snapshot(Base):
         comment="clips it was frozen with that were erased since: above 0 it is no longer complete",
     )
     incomplete_since: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=True))
+    blocks: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, comment="blocks of its layout, as frozen")
+    chosen: Mapped[Json] = mapped_column(
+        server_default=text("'{}'"),
+        comment="how its clips were chosen: system, per_identity, balance, sample, limit, seed, validation",
+    )
 
 
 class SnapshotConstituent(Base):
@@ -44,6 +66,10 @@ class SnapshotConstituent(Base):
     constituent_id: Mapped[Big] = mapped_column(ForeignKey("constituent.id"), primary_key=True)
     data_checksum: Mapped[str]
     missing_clips: Mapped[int]
+    present: Mapped[bytes | None] = mapped_column(comment="a bit for each clip in snapshot order")
+    value_hashes: Mapped[bytes | None] = mapped_column(
+        comment="extraction.value_hash of each clip when frozen, little-endian int64, 0 where unknown"
+    )
 
 
 class SnapshotClip(Base):
@@ -75,6 +101,8 @@ class Run(Base):
     config: Mapped[Json]
     seed: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[Created]
+    inputs: Mapped[list[str]] = mapped_column(ARRAY(String), comment="what its system sees, by name")
+    guide: Mapped[bool] = mapped_column(comment="whether it has the image guide")
 
 
 class Checkpoint(Base):

@@ -15,6 +15,7 @@ from slf_store.db.research import (
     Snapshot,
     SnapshotClip,
     SnapshotConstituent,
+    SystemRow,
 )
 
 metadata = Base.metadata
@@ -47,6 +48,7 @@ __all__ = [
     "SnapshotClip",
     "SnapshotConstituent",
     "Source",
+    "SystemRow",
     "Video",
     "metadata",
 ]

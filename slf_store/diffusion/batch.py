@@ -31,7 +31,7 @@ class Batch:
     guide: Tensor | None
     """(B, 3, 8, 8) in [-1, 1]; None when the system has no image guide."""
     target: Tensor
-    """(B, 3, 128, 128) in [-1, 1]."""
+    """(B, 3, 128, 128) in [-1, 1]; channels may be last in memory."""
     clip_ids: np.ndarray[Any, np.dtype[np.int64]]
     """(B,) int64."""
     position: int
@@ -53,6 +53,16 @@ class Batch:
             mask=self.mask.to(device=device, non_blocking=True),
             guide=None if self.guide is None else move(self.guide),
             target=move(self.target),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory: what a `DataLoader` calls for `pin_memory=True`."""
+        return replace(
+            self,
+            conditioning=self.conditioning.pin_memory(),
+            mask=self.mask.pin_memory(),
+            guide=None if self.guide is None else self.guide.pin_memory(),
+            target=self.target.pin_memory(),
         )
 
 

@@ -66,7 +66,9 @@ def open_gallery(store: Store, snapshot: str, part: str, embedding: EmbeddingMod
     with store.engine.connect() as connection:
         row = connection.execute(text("SELECT id FROM snapshot WHERE name = :name"), {"name": snapshot}).first()
         if row is None:
-            raise NotFoundInStore(f"the store has no snapshot {snapshot!r}", hint="see `slf snapshots` for their names")
+            raise NotFoundInStore(
+                f"the store has no snapshot {snapshot!r}", hint="see `slf snapshot list` for their names"
+            )
         found = connection.execute(
             GALLERY_IDENTITIES, {"snapshot": row.id, "part": part, "embedding": embedding.constituent_id}
         ).scalars()

@@ -14,10 +14,9 @@ from sqlalchemy import text
 
 from slf_store.db.locks import HOLD_SEAL_LOCK, SEAL_LOCK
 from slf_store.errors import CheckpointError
-from slf_store.jobs.training import checkpoints, run_row
+from slf_store.jobs.training import checkpoints, run_row, run_system
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import Manifest, Part, open_snapshot
-from slf_store.query.systems import system
 from slf_store.shards.checksum import file_checksum
 from slf_store.store import Store
 
@@ -87,7 +86,7 @@ def generate_run(
         done += len(manifest) - len(todo)
         if not len(todo):
             continue
-        loader = Loader(manifest.take(todo), system(row["system"]), batch_size=batch_size, device=device)
+        loader = Loader(manifest.take(todo), run_system(row), batch_size=batch_size, device=device)
         for batch in loader.once():
             from slf_store.diffusion.sample import generate
 

@@ -14,8 +14,8 @@ from slf_store import __version__
 from slf_store.errors import ConfigError, NotFoundInStore
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import open_snapshot
-from slf_store.query.snapshot import snapshot_row
-from slf_store.query.systems import system
+from slf_store.query.snapshot import frozen_layout, snapshot_row
+from slf_store.query.systems import System, find_system
 from slf_store.shards.checksum import file_checksum
 from slf_store.store import Store
 
@@ -29,8 +29,8 @@ RUN = text("""
     FROM run JOIN snapshot ON snapshot.id = run.snapshot_id WHERE run.name = :name
 """)
 NEW_RUN = text("""
-    INSERT INTO run (name, snapshot_id, system, preset, config, seed)
-    VALUES (:name, :snapshot, :system, :preset, CAST(:config AS jsonb), :seed)
+    INSERT INTO run (name, snapshot_id, system, preset, config, seed, inputs, guide)
+    VALUES (:name, :snapshot, :system, :preset, CAST(:config AS jsonb), :seed, :inputs, :guide)
 """)
 PUT_CHECKPOINT = text("""
     INSERT INTO checkpoint (run_id, unet, samples_seen, loss, path, checksum, seconds)
@@ -75,27 +75,47 @@ def checkpoints(store: Store, run: dict[str, Any]) -> dict[int, dict[str, Any]]:
 def create_run(store: Store, name: str, *, snapshot: str, system_name: str, preset: str, seed: int) -> dict[str, Any]:
     """The run of that name; made when it is not there, refused when it is another.
 
+    What the system sees is written down with the run: a custom system that is changed later changes no run.
+
     Raises:
-        ConfigError: the name is no folder name, or a run of that name has another snapshot, system, preset or seed.
+        ConfigError: the name is no folder name, the system needs no training, or a run of that name has another
+            snapshot, system, preset or seed.
+        SelectionError: no such system.
+        NotFoundInStore: no such snapshot.
     """
     if not name or name != Path(name).name or name.startswith(".") or "\0" in name:
         raise ConfigError(f"run name {name!r}", hint="its files go into a folder of that name: no /, no leading dot")
     from slf_store.diffusion.config import preset as diffusion_preset
 
     config = diffusion_preset(preset).to_json()
-    system(system_name)
     wanted = {"snapshot": snapshot, "system": system_name, "preset": preset, "seed": seed}
     try:
         row = run_row(store, name)
     except NotFoundInStore:
-        values = {**wanted, "name": name, "snapshot": snapshot_row(store, snapshot)["id"], "config": config}
-        with store.engine.begin() as connection:
-            connection.execute(NEW_RUN, values)
-        return run_row(store, name)
+        row = _new_run(store, name, wanted, config)
     for key, value in wanted.items():
         if row[key] != value:
             raise ConfigError(f"run {name!r} has {key} {row[key]!r}, not {value!r}", hint="give the run another --name")
     return row
+
+
+def _new_run(store: Store, name: str, wanted: dict[str, Any], config: str) -> dict[str, Any]:
+    chosen, frozen = find_system(store, wanted["system"]), snapshot_row(store, wanted["snapshot"])
+    if not chosen.trained:
+        raise ConfigError(f"system {chosen.name!r} needs no training", hint="`slf evaluate` puts it beside any run")
+    sees = {"inputs": chosen.sees(frozen_layout(frozen["layout"], frozen["blocks"])), "guide": chosen.guide}
+    with store.engine.begin() as connection:
+        connection.execute(NEW_RUN, {**wanted, **sees, "name": name, "snapshot": frozen["id"], "config": config})
+    return run_row(store, name)
+
+
+def run_system(run: dict[str, Any]) -> System:
+    """The system of a run, as it was when the run was made.
+
+    Args:
+        run: :func:`run_row`.
+    """
+    return System(run["system"], frozenset(run["inputs"]), run["guide"])
 
 
 def train(
@@ -135,7 +155,7 @@ def train(
     manifest = open_snapshot(store, row["snapshot"], "train")
     loader = Loader(
         manifest,
-        system(row["system"]),
+        run_system(row),
         batch_size=config.training(unet).batch_size,
         seed=row["seed"],
         device=device,
@@ -184,7 +204,7 @@ def share_unet2(store: Store, run: str, other: str) -> None:
         ConfigError: the runs differ in snapshot, preset or in inputs other than the guide, or `other` has no U-Net 2.
     """
     mine, theirs = run_row(store, run), run_row(store, other)
-    same_inputs = system(mine["system"]).inputs == system(theirs["system"]).inputs
+    same_inputs = set(mine["inputs"]) == set(theirs["inputs"])
     if mine["snapshot"] != theirs["snapshot"] or mine["config"] != theirs["config"] or not same_inputs:
         raise ConfigError(
             f"run {run!r} cannot share the U-Net 2 of {other!r}: they differ in more than the image guide",

@@ -25,6 +25,11 @@ MARK_SNAPSHOTS = text("""
     FROM (SELECT snapshot_id, count(*) AS clips FROM snapshot_clip WHERE clip_id = ANY(:clips) GROUP BY 1) lost
     WHERE snapshot.id = lost.snapshot_id
 """)
+FORGET_HASHES = text("""
+    -- A snapshot that is no longer complete is compared with nothing any more: no hash of an erased value stays.
+    UPDATE snapshot_constituent SET value_hashes = NULL, present = NULL
+    WHERE snapshot_id IN (SELECT snapshot_id FROM snapshot_clip WHERE clip_id = ANY(:clips))
+""")
 MARK_CHECKPOINTS = text("""
     UPDATE checkpoint SET erased_clips = erased_clips + lost.clips
     FROM run
@@ -83,7 +88,7 @@ def erase_rows(store: Store, target: Target, *, checkpoints: bool = False) -> in
         connection.execute(HOLD_ALONE, {"key": SEAL_LOCK})
         plan = find(connection, target)
         values = {"clips": plan.clip_ids, "videos": plan.video_ids, "reports": plan.reports}
-        for statement in (MARK_SNAPSHOTS, MARK_CHECKPOINTS, MARK_EVALUATIONS):
+        for statement in (MARK_SNAPSHOTS, FORGET_HASHES, MARK_CHECKPOINTS, MARK_EVALUATIONS):
             connection.execute(statement, values)
         for statement in DELETE:
             connection.execute(statement, values)
@@ -130,6 +135,7 @@ def _receipt(plan: Plan, weights: list[str]) -> dict[str, Any]:
             for row in plan.checkpoints
         ],
         "evaluations_marked": plan.evaluations,
+        "exported_copies_out_of_reach": plan.exports,
         "blocked": 1,
     }
     clean: dict[str, Any] = json.loads(blot(json.dumps(told), plan.names))

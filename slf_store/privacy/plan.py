@@ -59,6 +59,14 @@ SNAPSHOTS = text("""
     SELECT snapshot.name, count(*) AS clips FROM snapshot_clip JOIN snapshot ON snapshot.id = snapshot_id
     WHERE clip_id = ANY(:clips) GROUP BY snapshot.name ORDER BY snapshot.name
 """)
+EXPORTS = text("""
+    -- Where snapshots with some of the clips were exported to: copies that an erasure cannot reach.
+    SELECT DISTINCT detail ->> 'folder' FROM audit_log
+    WHERE action = 'export'
+      AND detail ->> 'hash' IN (SELECT snapshot.hash FROM snapshot_clip JOIN snapshot ON snapshot.id = snapshot_id
+                                WHERE clip_id = ANY(:clips))
+    ORDER BY 1
+""")
 CHECKPOINTS = text("""
     SELECT run.name AS run, checkpoint.unet, checkpoint.path, count(*) AS clips
     FROM snapshot_clip
@@ -90,6 +98,7 @@ class Plan:
         reports: HTML reports that show the clips.
         snapshots, checkpoints: by name, with how many of the clips they hold or were trained on.
         evaluations: measured with some of the clips.
+        exports: folders that snapshots with some of the clips were exported to; nobody can reach into them.
     """
 
     target: Target
@@ -104,6 +113,7 @@ class Plan:
     snapshots: dict[str, int]
     checkpoints: list[dict[str, Any]]
     evaluations: int
+    exports: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """For people and JSON: counts, and names of what is not personal."""
@@ -116,6 +126,7 @@ class Plan:
             "snapshots_no_longer_complete": self.snapshots,
             "checkpoints_trained_on_them": [f"{c['run']} U-Net {c['unet']}" for c in self.checkpoints],
             "evaluations_marked": self.evaluations,
+            "exported_copies_out_of_reach": self.exports,
         }
 
 
@@ -163,6 +174,7 @@ def find(connection: Connection, target: Target) -> Plan:
         {row.name: row.clips for row in connection.execute(SNAPSHOTS, clips)},
         [dict(row) for row in connection.execute(CHECKPOINTS, clips).mappings()],
         int(connection.execute(EVALUATIONS, clips).scalar_one()),
+        list(connection.execute(EXPORTS, clips).scalars()),
     )
 
 

@@ -64,7 +64,10 @@ def one_hot(label: str | None, labels: Sequence[str]) -> tuple[list[float], bool
     return [float(label == known) for known in labels], label in labels
 
 
-ENCODERS: Mapping[str, Callable[[Any], tuple[list[float], bool]]] = {
+Encoder = Callable[[Any], tuple[list[float], bool]]
+"""Of one value: its row, and whether it is visible."""
+
+ENCODERS: Mapping[str, Encoder] = {
     "age": encode_age,
     "gender": lambda label: one_hot(label, GENDERS),
     "ethnicity": lambda label: one_hot(label, ETHNICITIES),
@@ -72,8 +75,51 @@ ENCODERS: Mapping[str, Callable[[Any], tuple[list[float], bool]]] = {
 }
 
 
-def encode_attributes(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """One attribute of many clips: values (n, columns) float32 and visible (n,) bool."""
-    encoded = [ENCODERS[name](row[name]) for row in rows]
-    values = np.array([value for value, _ in encoded], np.float32).reshape(len(rows), -1)
-    return values, np.array([visible for _, visible in encoded], bool)
+PUBLISHED_WIDTH = 768
+PUBLISHED_ETHNICITIES = {"indian": 0, "asian": 16, "latino hispanic": 2, "black": 3, "middle eastern": 4, "white": 5}
+"""Positions in the published code's one-hot row; 16 looks like a slip for 1."""
+
+
+def publish_age(age: float | None) -> tuple[list[float], bool]:
+    """The published code's age: age / 100 in every element but the last, which says "unknown"."""
+    known = 0.0 if age is None else age / OLDEST
+    return [known] * (PUBLISHED_WIDTH - 1) + [float(age is None)], True
+
+
+def publish_gender(gender: str | None) -> tuple[list[float], bool]:
+    """The published code's gender: +1 (man) or -1 (woman) in every element; zeros, and masked, where unknown."""
+    sign = {"m": 1.0, "f": -1.0}.get(str(gender), 0.0)
+    return [sign] * PUBLISHED_WIDTH, bool(sign)
+
+
+def publish_ethnicity(ethnicity: str | None) -> tuple[list[float], bool]:
+    """The published code's ethnicity: one-hot at its own positions.
+
+    >>> publish_ethnicity("asian")[0].index(1.0)
+    16
+    """
+    at = PUBLISHED_ETHNICITIES.get(str(ethnicity), -1)
+    return [float(at == position) for position in range(max(PUBLISHED_ETHNICITIES.values()) + 1)], at >= 0
+
+
+PUBLISHED: Mapping[str, Encoder] = {
+    "age": publish_age,
+    "gender": publish_gender,
+    "ethnicity": publish_ethnicity,
+    "language": ENCODERS["language"],
+}
+ENCODINGS: Mapping[str, Mapping[str, Encoder]] = {"attribute": ENCODERS, "published": PUBLISHED}
+"""Encoders of attributes by a block's scaling."""
+
+
+def encode_values(
+    name: str, values: Sequence[Any], scaling: str = "attribute"
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Values of one attribute: rows (n, columns) float32 and visible (n,) bool.
+
+    >>> encode_values("gender", ["m", None])[0].tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+    encoded = [ENCODINGS[scaling][name](value) for value in values]
+    rows = np.array([row for row, _ in encoded], np.float32).reshape(len(encoded), -1)
+    return rows, np.array([visible for _, visible in encoded], bool)

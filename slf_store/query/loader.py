@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slf_store.diffusion.batch import Batch
-from slf_store.errors import SelectionError
+from slf_store.errors import SelectionError, ShardError
+from slf_store.query.background import in_background
 from slf_store.query.manifest import Manifest
-from slf_store.query.order import samples_at
-from slf_store.query.packed import PackedBatch, ShardMaps, gather_packed, new_buffers
+from slf_store.query.order import samples_at, shares
+from slf_store.query.packed import PackedBatch, Rows, new_buffers
 from slf_store.query.scatter import Scatter
 from slf_store.query.systems import System
 
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
 
 AHEAD = 2
 """Batches gathered ahead of the one in use."""
+READ_AHEAD = 4
+"""Batches that the disk is asked for before they are gathered, when values are not in memory."""
+COLD = 1e9
+"""Bytes a second below which a gather must have waited for the disk."""
+DTYPES = ("float32", "bfloat16", "float16")
+
+Step = tuple[NDArray[np.int64], int]
+"""Samples of a batch, and the position after it."""
 
 
 class Loader:
@@ -40,8 +50,15 @@ class Loader:
         batch_size: samples in a batch of this rank.
         seed: of the order.
         device: where batches are made.
-        dtype: torch dtype name of the conditioning matrix.
+        dtype: of the conditioning matrix: float32, bfloat16 or float16.
         rank, world: this process among those that train together; each gets its share of every step.
+        threads: threads that gather; one is as fast as the memory of most machines.
+        writable: whether batches may be changed in place. If not, and somebody does, later batches may be wrong: on a
+            CPU the memory of a batch that nobody holds any more is used again, and only what differs is written.
+
+    Raises:
+        SelectionError: an argument makes no sense, or the part holds no clip.
+        ShardError: a clip lacks a constituent, and the snapshot was not frozen with `missing = zero`.
     """
 
     def __init__(
@@ -55,99 +72,110 @@ class Loader:
         dtype: str = "float32",
         rank: int = 0,
         world: int = 1,
+        threads: int = 1,
+        writable: bool = False,
     ) -> None:
         import torch
 
         if len(manifest) == 0:
             raise SelectionError(f"snapshot {manifest.name}: this part holds no clip", hint="freeze with another split")
-        if batch_size < 1 or not 0 <= rank < world:
-            raise SelectionError(f"batch size {batch_size}, rank {rank} of {world}")
+        if batch_size < 1 or not 0 <= rank < world or threads < 1:
+            raise SelectionError(f"batch size {batch_size}, rank {rank} of {world}, {threads} threads")
+        if dtype not in DTYPES:
+            raise SelectionError(f"dtype {dtype!r} of the conditioning matrix", hint=f"choose from {', '.join(DTYPES)}")
         self.manifest, self.system = manifest, system
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.device = torch.device(device)
-        self.scatter = Scatter(manifest, system, device=self.device, dtype=getattr(torch, dtype))
-        self._maps = ShardMaps()
+        self.device, self.threads = torch.device(device), threads
+        kind = getattr(torch, dtype)
+        self.scatter = Scatter(manifest, system, device=self.device, dtype=kind, writable=writable)
+        self._rows = {name: Rows(manifest, manifest.constituents[name]) for name in self.scatter.names}
+        self._refuse_missing()
 
-    def batches(self, position: int = 0) -> Iterator[Batch]:
-        """Endless batches after `position` samples seen by all ranks together."""
-        step = self.batch_size * self.world
+    def batches(
+        self, position: int = 0, samples: int | None = None, *, part: tuple[int, int] = (0, 1)
+    ) -> Generator[Batch, None, None]:
+        """Batches after `position` samples seen by all ranks together.
 
-        def samples() -> Iterator[tuple[NDArray[np.int64], int]]:
-            at = position
-            while True:
-                mine = samples_at(
-                    at + self.rank * self.batch_size, self.batch_size, seed=self.seed, n=len(self.manifest)
-                )
-                at += step
-                yield mine, at
+        Args:
+            position: samples seen: the one number that resumes, with any batch size and number of ranks.
+            samples: how many all ranks together shall see; None goes on for ever, epoch after epoch.
+            part: (w, of): only every `of`-th batch, from the w-th on; what one of several worker processes makes.
+        """
+        return self._on_device(self.packed(position, samples, part=part))
 
-        return self._in_background(samples())
+    def packed(
+        self, position: int = 0, samples: int | None = None, *, part: tuple[int, int] = (0, 1)
+    ) -> Generator[PackedBatch, None, None]:
+        """The same batches as values in stored precision; one is overwritten when the next is asked for."""
+        return self._gathered(islice(self._steps(position, samples), part[0], None, part[1]))
 
-    def once(self) -> Iterator[Batch]:
-        """Every sample once, in snapshot order: for generation and validation."""
+    def once(self) -> Generator[Batch, None, None]:
+        """Every sample once, in snapshot order, of this rank its share: for generation and validation."""
+        steps = shares(0, len(self.manifest), batch_size=self.batch_size, rank=self.rank, world=self.world)
+        blocks = ((np.arange(first, first + count, dtype=np.int64), after) for first, count, after in steps)
+        return self._on_device(self._gathered(blocks))
 
-        def samples() -> Iterator[tuple[NDArray[np.int64], int]]:
-            for start in range(0, len(self.manifest), self.batch_size):
-                block = np.arange(start, min(start + self.batch_size, len(self.manifest)), dtype=np.int64)
-                yield block, start + len(block)
+    def _steps(self, position: int, samples: int | None) -> Iterator[Step]:
+        for first, count, after in shares(
+            position, samples, batch_size=self.batch_size, rank=self.rank, world=self.world
+        ):
+            mine = samples_at(first, count, seed=self.seed, n=len(self.manifest))
+            if len(mine) != count:
+                raise AssertionError(f"rank {self.rank} of {self.world} has {len(mine)} samples, not {count}")
+            yield mine, after
 
-        return self._in_background(samples())
+    def _on_device(self, packed_batches: Iterator[PackedBatch]) -> Generator[Batch, None, None]:
+        for packed in packed_batches:
+            yield self.scatter(packed)
+            self.scatter.wait()
 
-    def _in_background(self, samples: Iterator[tuple[NDArray[np.int64], int]]) -> Iterator[Batch]:
-        """Gather in one thread into a ring of buffers, hand out batches made from them."""
+    def _gathered(self, steps: Iterator[Step]) -> Generator[PackedBatch, None, None]:
+        """Gather in one thread into a ring of buffers that are used again.
+
+        While gathering is as slow as a disk, the disk is told early of what the next batches need.
+        """
         pinned = self.device.type == "cuda"
-        free: queue.Queue[dict[str, NDArray[Any]]] = queue.Queue()
-        for _ in range(AHEAD + 1):
-            free.put(new_buffers(self.manifest, self.scatter.names, self.batch_size, pinned=pinned))
-        ready: queue.Queue[tuple[PackedBatch, int, dict[str, NDArray[Any]]] | BaseException | None] = queue.Queue(AHEAD)
-        stop = threading.Event()
+        names = self.scatter.names
+        ring = [new_buffers(self.manifest, names, self.batch_size, pinned=pinned) for _ in range(AHEAD + 1)]
+        row_bytes = sum(rows.row_bytes for rows in self._rows.values())
+        rate = 0.0
 
-        def put(item: tuple[PackedBatch, int, dict[str, NDArray[Any]]] | BaseException | None) -> None:
-            while not stop.is_set():
-                try:
-                    return ready.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
+        def gather(step: Step, buffers: dict[str, NDArray[Any]]) -> PackedBatch:
+            nonlocal rate
+            samples, position = step
+            values = {name: buffers[name][: len(samples)] for name in names}
+            start = time.perf_counter()
+            for name, out in values.items():
+                self._rows[name].gather(samples, out)
+            rate = len(samples) * row_bytes / (time.perf_counter() - start)
+            return PackedBatch(samples, values, position)
 
-        def work() -> None:
-            try:
-                for block, position in samples:
-                    buffers = _take(free, stop)
-                    if buffers is None:
-                        return
-                    packed = gather_packed(self.manifest, self.scatter.names, block, self._maps, buffers)
-                    put((packed, position, buffers))
-                put(None)
-            except BaseException as error:
-                put(error)
+        def told_early() -> Iterator[Step]:
+            coming: deque[Step] = deque()
+            told, horizon = 0, 1
+            while True:
+                coming.extend(islice(steps, horizon - len(coming)))
+                if not coming:
+                    return
+                if rate < COLD:
+                    for samples, _ in islice(coming, told, None):
+                        self._will_need(samples)
+                told, horizon = len(coming) - 1, READ_AHEAD
+                yield coming.popleft()
 
-        thread = threading.Thread(target=work, name="slf-loader", daemon=True)
-        thread.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                packed, position, buffers = item
-                batch = self.scatter(packed, position)
-                self._wait_for_copies()
-                free.put(buffers)
-                yield batch
-        finally:
-            stop.set()
-            thread.join()
+        return in_background(told_early(), gather, ring, ahead=AHEAD, threads=self.threads)
 
-    def _wait_for_copies(self) -> None:
-        """A pinned buffer may be filled again only when the device has copied it."""
-        if self.device.type == "cuda":
-            import torch
+    def _will_need(self, samples: NDArray[np.int64]) -> None:
+        for rows in self._rows.values():
+            rows.will_need(samples)
 
-            torch.cuda.current_stream(self.device).synchronize()
-
-
-def _take(free: queue.Queue[dict[str, NDArray[Any]]], stop: threading.Event) -> dict[str, NDArray[Any]] | None:
-    while not stop.is_set():
-        try:
-            return free.get(timeout=0.1)
-        except queue.Empty:
-            continue
-    return None
+    def _refuse_missing(self) -> None:
+        for name, rows in self._rows.items():
+            present = rows.located.present
+            if self.manifest.missing != "zero" and not present.all():
+                gone = self.manifest.clip_ids[~present]
+                raise ShardError(
+                    f"snapshot {self.manifest.name}, constituent {name}, clip {gone[0]}: no value ({len(gone)} clips "
+                    f"lack it), though it was frozen with missing = {self.manifest.missing}",
+                    hint="extract them again, or freeze anew with --missing zero",
+                )

@@ -8,29 +8,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
+from psycopg import sql
 
-from slf_store.errors import SelectionError, ShardError
-from slf_store.query.layout import Layout, layout
-from slf_store.query.snapshot import snapshot_row
-from slf_store.query.values import read_locations
+from slf_store.query.attributes import LABELS, Attributes, Labels
+from slf_store.query.drift import require_complete, require_unchanged
+from slf_store.query.layout import Layout
+from slf_store.query.locate import Places, read_columns
+from slf_store.query.snapshot import frozen_layout, snapshot_row
 
 if TYPE_CHECKING:
     from slf_store.store import Store
 
 Part = Literal["all", "train", "validation"]
 
-CLIPS = text("""
-    SELECT clip_id, age, gender, ethnicity, language FROM snapshot_clip
-    WHERE snapshot_id = :snapshot AND (:part = 'all' OR part = :part) ORDER BY position
+CLIPS = sql.SQL("""
+    SELECT position, clip_id, coalesce(age, 'nan'), gender, ethnicity, language FROM snapshot_clip
+    WHERE snapshot_id = %(snapshot)s AND (%(part)s = 'all' OR part = %(part)s) ORDER BY position
 """)
-CONSTITUENTS = text("""
-    SELECT constituent.id, constituent.name, constituent.version, constituent.shape, constituent.dtype,
-           constituent.status
-    FROM snapshot_constituent
-    JOIN constituent ON constituent.id = snapshot_constituent.constituent_id
-    WHERE snapshot_id = :snapshot ORDER BY constituent.name
-""")
+KINDS = (("position", ">i4"), ("clip_id", ">i8"), ("age", ">f8"), *((name, "text") for name in LABELS))
 
 
 @dataclass(frozen=True)
@@ -67,18 +62,20 @@ class Manifest:
         name, hash: of the snapshot.
         layout: of the conditioning matrix.
         clip_ids: (n,) int64 in snapshot order.
-        attributes: rows of age, gender, ethnicity, language as frozen.
+        attributes: age, gender, ethnicity, language as frozen.
         constituents: {name: where its values lie}.
         normalisation: {constituent: {mean, std}}.
+        missing: what was done about missing constituents: where it was not `zero`, none may be missing now.
     """
 
     name: str
     hash: str
     layout: Layout
     clip_ids: NDArray[np.int64]
-    attributes: list[dict[str, Any]]
+    attributes: Attributes
     constituents: dict[str, Located]
     normalisation: dict[str, dict[str, list[float]]]
+    missing: str = "zero"
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -89,54 +86,32 @@ class Manifest:
             name: replace(values, shard=values.shard[samples], row=values.row[samples])
             for name, values in self.constituents.items()
         }
-        attributes = [self.attributes[i] for i in samples.tolist()]
+        attributes = self.attributes.take(samples)
         return replace(self, clip_ids=self.clip_ids[samples], attributes=attributes, constituents=located)
 
 
 def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
-    """Open a part of a snapshot; no shard is read yet.
+    """Open a part of a snapshot; no shard is read yet, but every value's hash is held against the one frozen.
+
+    Values that a clip got only after the freeze stay out of sight, as they were.
 
     Raises:
         NotFoundInStore: no such snapshot.
         SelectionError: clips of it were erased since it was frozen.
-        ShardError: the store no longer holds values that the snapshot was frozen with.
+        ShardError: values were lost, made anew with another content, or retired since then; says which.
     """
-    row = snapshot_row(store, name)
-    if row["erased_clips"]:
-        raise SelectionError(
-            f"snapshot {name} is no longer complete: {row['erased_clips']} of its {row['clips']} clips were erased "
-            f"(the first on {row['incomplete_since']:%Y-%m-%d})",
-            hint="freeze the selection anew under another name",
-        )
-    with store.engine.connect() as connection:
-        clips = [dict(r) for r in connection.execute(CLIPS, {"snapshot": row["id"], "part": part}).mappings()]
-        ids = np.array([clip["clip_id"] for clip in clips], np.int64)
-        constituents: dict[str, Located] = {}
-        for entry in connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings():
-            if entry["status"] != "active":
-                raise ShardError(
-                    f"snapshot {name} uses {entry['name']}@{entry['version']}, which was retired: its values are gone",
-                    hint="extract that version again under the settings that made it, or freeze the selection anew",
-                )
-            locations = read_locations(connection, entry["id"], ids)
-            constituents[entry["name"]] = _locate(dict(entry), locations, len(ids), store.shards)
-    if not constituents["target"].present.all():
-        gone = ids[~constituents["target"].present]
-        raise ShardError(
-            f"snapshot {name}: {len(gone)} clips have lost their face since it was frozen (first: clip {gone[0]})",
-            hint="freeze the selection anew",
-        )
-    return Manifest(name, row["hash"], layout(row["layout"]), ids, clips, constituents, row["normalisation"])
+    row = require_complete(snapshot_row(store, name))
+    with store.engine.begin() as connection:
+        clips = read_columns(connection, CLIPS, KINDS, {"snapshot": row["id"], "part": part})
+        ids = clips["clip_id"]
+        found = require_unchanged(connection, row, clips["position"], ids, whole=part == "all")
+    constituents = {entry["name"]: _located(entry, places, store.shards) for entry, places in found}
+    frozen = frozen_layout(row["layout"], row["blocks"])
+    attributes = Attributes(clips["age"], {label: Labels.of(clips[label].tolist()) for label in LABELS})
+    return Manifest(name, row["hash"], frozen, ids, attributes, constituents, row["normalisation"], row["missing"])
 
 
-def _locate(entry: dict[str, Any], locations: list[tuple[int, str, int]], n: int, shards: Path) -> Located:
-    shard, row = np.full(n, -1, np.int32), np.zeros(n, np.int32)
-    paths: list[Path] = []
-    last = None
-    for position, path, at in locations:
-        if path != last:
-            paths.append(shards / path)
-            last = path
-        shard[position], row[position] = len(paths) - 1, at
-    kind = np.dtype(entry["dtype"])
-    return Located(entry["name"], entry["version"], tuple(entry["shape"]), kind, tuple(paths), shard, row)
+def _located(entry: dict[str, Any], places: Places, shards: Path) -> Located:
+    paths = tuple(shards / path for path in places.paths)
+    shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
+    return Located(entry["name"], entry["version"], shape, dtype, paths, places.shard, places.row)

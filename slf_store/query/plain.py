@@ -2,42 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from slf_store.query.encode import ENCODERS
-from slf_store.query.layout import COLUMNS, ROWS
+from slf_store.query.encode import ENCODERS, ENCODINGS
+from slf_store.query.layout import COLUMNS, ROWS, Layout
 from slf_store.query.manifest import Manifest
+from slf_store.query.scaling import LIMIT, standardisation, unit_factor
 from slf_store.query.systems import System
 from slf_store.shards.reader import read_values
+
+Statistics = Mapping[str, Mapping[str, Sequence[float]]]
+"""{constituent: {mean, std}}, a number for each column."""
 
 
 def assemble_plain(manifest: Manifest, system: System, sample: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Conditioning matrix (256, 768) float32 and mask (256,) bool of one sample."""
+    values = {
+        name: read_values(located.paths[located.shard[sample]])[located.row[sample]]
+        for name, located in manifest.constituents.items()
+        if name in system.inputs and located.shard[sample] >= 0
+    }
+    attributes = manifest.attributes[sample]
+    return place_plain(manifest.layout, system.inputs, attributes, values, manifest.normalisation)
+
+
+def place_plain(
+    layout: Layout,
+    inputs: Container[str],
+    attributes: Mapping[str, Any],
+    values: Mapping[str, NDArray[Any]],
+    normalisation: Statistics,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Place one sample's values.
+
+    Args:
+        layout: where they go.
+        inputs: which blocks are given; the others stay zero and masked.
+        attributes: age, gender, ethnicity, language.
+        values: {constituent: its stored value}, those that the sample has.
+        normalisation: statistics of the constituents whose scaling is `standard`.
+
+    Returns:
+        Conditioning matrix (256, 768) float32 and mask (256,) bool.
+    """
     matrix, mask = np.zeros((ROWS, COLUMNS), np.float32), np.zeros(ROWS, bool)
-    for block in manifest.layout.blocks:
-        if block.name not in system.inputs:
+    for block in layout.blocks:
+        if block.name not in inputs:
             continue
-        rows = slice(block.first, block.first + block.rows)
+        rows, columns = block.area
         if block.name in ENCODERS:
-            value, visible = ENCODERS[block.name](manifest.attributes[sample][block.name])
+            encoded, visible = ENCODINGS[block.scaling][block.name](attributes[block.name])
             if visible:
-                matrix[block.first, : len(value)] = value
+                matrix[rows, columns] = encoded
                 mask[rows] = True
             continue
-        located = manifest.constituents.get(block.name)
-        if located is None or located.shard[sample] < 0:
+        if block.name not in values:
             continue
-        stored = read_values(located.paths[located.shard[sample]])[located.row[sample]]
-        values = stored.reshape(block.rows, -1).astype(np.float32)
+        used = np.atleast_2d(values[block.name])[block.skip :, : block.columns].astype(np.float32)
         if block.scaling == "unit":
-            values = (
-                values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12) * values.shape[-1] ** 0.5
-            )
+            used = used * unit_factor(used, np.sqrt)
+        elif block.scaling == "factor":
+            used = np.clip(used * np.float32(block.factor), -LIMIT, LIMIT)
         else:
-            statistics = manifest.normalisation[block.name]
-            mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
-            values = np.clip((values - mean) / std, -10, 10)
-        matrix[rows, : values.shape[-1]] = values
+            mean, inverse = (part[: block.columns] for part in standardisation(normalisation[block.name]))
+            used = np.clip((used - mean) * inverse, -LIMIT, LIMIT)
+        matrix[rows, columns] = used
         mask[rows] = True
     return matrix, mask

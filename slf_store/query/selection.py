@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
-from psycopg.errors import Error
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, text
 
-from slf_store.db.readonly import read_only
 from slf_store.errors import SelectionError
+from slf_store.query import draw
+from slf_store.query.clips import Columns, as_sql, keys, matching, take
 from slf_store.query.layout import Layout, layout
-from slf_store.query.systems import ATTRIBUTES, System, system
+from slf_store.query.locate import hold_clips
+from slf_store.query.systems import ATTRIBUTES, System, find_system
 from slf_store.query.values import active_constituent
 
 if TYPE_CHECKING:
@@ -26,17 +26,19 @@ Missing = Literal["error", "skip", "zero"]
 IMAGES = ("target", "image_guide")
 """Constituents every selection needs: without them there is nothing to train on or to be guided by."""
 
-DONE = text("""
-    -- Which of the selected clips have a constituent.
-    SELECT clip_id FROM extraction
-    WHERE constituent_id = :constituent AND state = 'done' AND clip_id = ANY(:clip_ids)
+LACK = text("""
+    -- Which of the clips held lack a constituent: usually few.
+    SELECT position FROM held_clip
+    WHERE NOT EXISTS (SELECT FROM extraction
+                      WHERE extraction.constituent_id = :constituent AND extraction.clip_id = held_clip.clip_id
+                        AND extraction.state = 'done')
 """)
 AVAILABLE = text("SELECT DISTINCT name FROM constituent WHERE status = 'active' AND kind = 'array'")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips that fit a predicate, in natural order (source, split, identity, video, clip).
+    """Clips that fit a predicate, in natural order (split, identity, video, clip).
 
     Attributes:
         predicate: SQL text over the view `clips`.
@@ -44,10 +46,13 @@ class Selection:
         layout: where they go in the conditioning matrix.
         constituents: array constituents asked for that the store has, images first.
         unavailable: inputs of the system that no extractor of this store has made.
-        rows: rows of the view `clips`, without the skipped ones.
-        lacking: clips without a constituent, by constituent, before any was skipped.
+        columns: of the view `clips`, without what was left out: {column: (n,)}.
+        lacking: clips that fit and lack a constituent, by constituent.
         missing: what is done about them.
-        skipped: clips left out for lacking something.
+        policies: what each of error, skip and zero does, whatever was chosen.
+        left_out: clips that fit and are not in the selection, by reason.
+        chosen: how it was chosen: system, per_identity, balance, sample, limit, seed.
+        counts: clips, identities, hours; distribution by split, gender, age group, ethnicity, language.
     """
 
     predicate: str
@@ -55,134 +60,188 @@ class Selection:
     layout: Layout
     constituents: tuple[str, ...]
     unavailable: tuple[str, ...]
-    rows: Sequence[dict[str, Any]]
+    columns: Columns
     lacking: dict[str, int]
     missing: Missing
-    skipped: int
+    policies: dict[str, dict[str, Any]]
+    left_out: dict[str, int] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
 
     @property
     def clip_ids(self) -> NDArray[np.int64]:
         """(n,) int64."""
-        return np.array([row["clip_id"] for row in self.rows], np.int64)
+        return self.columns["clip_id"]
+
+    @property
+    def skipped(self) -> int:
+        """Clips left out for lacking something."""
+        return self.left_out.get("lacking", 0)
+
+    def report(self) -> dict[str, Any]:
+        """What to know before freezing: counts, what is missing, and what each policy does about it."""
+        return {
+            **self.counts,
+            "lacking": {name: count for name, count in self.lacking.items() if count},
+            "missing": self.missing,
+            "policies": self.policies,
+            "left_out": {reason: count for reason, count in self.left_out.items() if count},
+            "not_extracted_in_this_store": list(self.unavailable),
+        }
 
 
 def select(
     store: Store,
-    predicate: str = "true",
+    predicate: str | ColumnElement[bool] = "true",
     *,
     system_name: str = "full-input",
     layout_name: str = "slf-256x768",
     missing: Missing = "error",
     per_identity: int | None = None,
+    balance: Sequence[str] = (),
+    sample: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> Selection:
     """Find the clips that fit a predicate and say what they lack; nothing is read from shards.
 
+    The choices apply in this order: missing, per_identity, balance, sample, limit. Clips are drawn by the hash of their
+    natural key and the seed: the same data gives the same choice on any machine.
+
     Args:
         store: open store.
-        predicate: SQL over the columns of the view `clips`; evaluated read-only, as `slf_researcher`.
-        system_name: whose inputs to ask for.
-        layout_name: layout of the conditioning matrix.
-        missing: about clips that lack an input: `error` refuses, `skip` leaves them out, `zero` keeps them with that
-            input zero and masked. A clip without a face is always left out, and counted.
+        predicate: SQL over the columns of the view `clips`, or a SQLAlchemy expression over
+            :data:`slf_store.query.clips.clips`; evaluated read-only, as researchers read.
+        system_name: whose inputs to ask for: a built-in system or one of the store's.
+        layout_name: layout of the conditioning matrix, or a FILE.toml that holds one.
+        missing: about clips that lack an input: `error` has :func:`slf_store.query.snapshot.freeze` refuse, `skip`
+            leaves them out, `zero` keeps them with that input zero and masked. A clip without a face is always left
+            out, and counted.
         per_identity: at most so many clips of each identity, each from another video while there are any.
+        balance: equal numbers of every combination of these that occurs; of gender, ethnicity, language, age_group,
+            split. Clips that state none are left out, and counted.
+        sample: so many clips drawn at random; with `balance`, an equal share of each group.
+        limit: the first so many in natural order.
+        seed: of the draws.
 
     Raises:
-        SelectionError: the predicate is no valid SQL condition, selects nothing, or clips lack inputs under `error`.
+        SelectionError: the predicate is no valid SQL condition, selects nothing, or the same clip from two sources.
     """
-    chosen, plan = system(system_name), layout(layout_name)
-    rows = _matching(store, predicate)
-    with store.engine.connect() as connection:
+    condition, chosen, plan = as_sql(predicate), find_system(store, system_name), layout(layout_name, store)
+    columns = matching(store, condition)
+    _refuse_twins(columns)
+    n = len(columns["clip_id"])
+    inputs = [block.name for block in plan.blocks if block.name in chosen.inputs]
+    with store.engine.begin() as connection:
         available = set(connection.execute(AVAILABLE).scalars())
-        inputs = [block.name for block in plan.blocks if block.name in chosen.inputs]
         constituents = [*IMAGES, *(name for name in inputs if name in available)]
-        ids = [row["clip_id"] for row in rows]
-        have = {
-            name: set(
-                connection.execute(
-                    DONE, {"constituent": active_constituent(connection, name)["id"], "clip_ids": ids}
-                ).scalars()
+        hold_clips(connection, columns["clip_id"])
+        lack = {
+            name: np.array(
+                connection.execute(LACK, {"constituent": active_constituent(connection, name)["id"]}).scalars().all(),
+                np.int64,
             )
             for name in constituents
         }
-    lacking = {name: sum(clip not in found for clip in ids) for name, found in have.items()}
-    needed = constituents if missing == "skip" else IMAGES
-    kept = [row for row in rows if all(row["clip_id"] in have[name] for name in needed)]
-    short = {name: count for name, count in lacking.items() if count and name not in IMAGES}
-    if missing == "error" and (short or len(kept) < len(rows)):
-        raise SelectionError(
-            f"{len(rows)} clips fit, but some lack constituents: "
-            + ", ".join(f"{name} {count}" for name, count in lacking.items() if count),
-            hint="run `slf extract`, or say what to do: --missing skip (leave them out) or --missing zero (mask them)",
-        )
-    skipped = len(rows) - len(kept)
+    faceless, short = np.zeros(n, bool), np.zeros(n, bool)
+    for name, positions in lack.items():
+        (faceless if name in IMAGES else short)[positions] = True
+    keep = ~(faceless | short) if missing == "skip" else ~faceless
+    left_out = {"lacking": int(n - keep.sum())}
+    kept = take(columns, keep)
+
+    def narrow(reason: str, which: NDArray[np.int64]) -> None:
+        nonlocal kept
+        left_out[reason] = len(kept["clip_id"]) - len(which)
+        kept = take(kept, which)
+
     if per_identity is not None:
-        kept = _limit_per_identity(kept, per_identity)
-    if not kept:
+        narrow("per_identity", draw.per_identity(kept, per_identity))
+    for name, number in (("sample", sample), ("limit", limit)):
+        if number is not None and number < 1:
+            raise SelectionError(f"--{name} {number}: at least 1 clip is needed")
+    if balance:
+        found = draw.groups(kept, balance, store.settings.ethnicity_mapping)
+        left_out["unknown"] = len(kept["clip_id"]) - sum(map(len, found.values()))
+        narrow("balance", draw.balanced(kept, found, seed, sample))
+        left_out["balance"] -= left_out["unknown"]
+    elif sample is not None:
+        narrow("sample", np.sort(draw.ranks(kept, seed)[:sample]))
+    if limit is not None:
+        narrow("limit", np.arange(min(limit, len(kept["clip_id"]))))
+    if not len(kept["clip_id"]):
         raise SelectionError(
-            f"no clip fits {predicate!r}" if not rows else f"{len(rows)} clips fit {predicate!r}, none has all inputs",
+            f"no clip fits {condition!r}"
+            if not n
+            else f"{n} clips fit {condition!r}, none is left: "
+            + ", ".join(f"{reason} {count}" for reason, count in left_out.items() if count),
             hint='see `slf sql "SELECT * FROM clips LIMIT 5"` and `slf coverage`',
         )
+    choice = {"per_identity": per_identity, "balance": list(balance) or None, "sample": sample, "limit": limit}
     return Selection(
-        predicate,
+        condition,
         chosen,
         plan,
         tuple(constituents),
         tuple(name for name in inputs if name not in available and name not in ATTRIBUTES),
         kept,
-        lacking,
+        {name: len(positions) for name, positions in lack.items()},
         missing,
-        skipped,
+        _policies(n, faceless, short, {name: found for name, found in lack.items() if name not in IMAGES}),
+        left_out,
+        {"system": system_name, "seed": seed} | {name: value for name, value in choice.items() if value is not None},
         _counts(kept),
     )
 
 
-def _matching(store: Store, predicate: str) -> list[dict[str, Any]]:
-    """Rows of `clips` that fit, in natural order, evaluated as a read-only researcher."""
-    statement = sql.SQL("SELECT * FROM clips WHERE state = 'ok' AND ({})").format(sql.SQL(predicate + "\n"))
-    with read_only(store.engine, "researcher", store.settings.statement_timeout_s) as cursor:
-        try:
-            cursor.execute(statement, prepare=True)
-            rows = cursor.fetchall()
-        except Error as error:
-            raise SelectionError(
-                f"predicate {predicate!r}: {str(error).strip().partition(chr(10))[0]}",
-                hint="write a condition over the view clips, e.g. \"gender = 'f' AND duration_s >= 5\"",
-            ) from None
-    return sorted(rows, key=lambda row: (row["source"], row["split"], row["identity"], row["video"], row["clip"]))
+def _refuse_twins(columns: Columns) -> None:
+    """A clip is its natural key. One that two sources have would stand twice in a snapshot, under one name."""
+    names = keys(columns)
+    twins = [
+        (one, two)
+        for one, two in zip(range(len(names)), range(1, len(names)), strict=False)
+        if names[one] == names[two]
+    ]
+    if twins:
+        one, two = twins[0]
+        sources = columns["source"][one], columns["source"][two]
+        raise SelectionError(
+            f"{len(twins)} clips are there twice, the first: {names[one]} in sources {sources[0]!r} and {sources[1]!r}",
+            hint=f"choose one in the predicate: source = '{sources[0]}'",
+        )
 
 
-def _limit_per_identity(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """The first clips of each identity, taking its videos in turn."""
-    if limit < 1:
-        raise SelectionError(f"--per-identity {limit}: at least 1 clip of each identity is needed")
-    turn: Counter[tuple[str, str, str]] = Counter()
-    ranked = []
-    for row in rows:
-        video = (row["source"], row["identity"], row["video"])
-        ranked.append((turn[video], row))
-        turn[video] += 1
-    taken: Counter[tuple[str, str]] = Counter()
-    keep: set[int] = set()
-    for _, row in sorted(ranked, key=lambda pair: pair[0]):
-        identity = (row["source"], row["identity"])
-        if taken[identity] < limit:
-            taken[identity] += 1
-            keep.add(row["clip_id"])
-    return [row for row in rows if row["clip_id"] in keep]
-
-
-def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a person wants to know before freezing."""
-    ages = Counter(f"{int(row['age'] // 10) * 10}s" if row["age"] is not None else "unknown" for row in rows)
+def _policies(
+    n: int, faceless: NDArray[np.bool_], short: NDArray[np.bool_], lack: dict[str, NDArray[np.int64]]
+) -> dict[str, dict[str, Any]]:
+    """What each policy does to the clips that fit, before any other choice."""
+    complete, usable = int((~(faceless | short)).sum()), int((~faceless).sum())
+    masked = {name: int((~faceless[positions]).sum()) for name, positions in lack.items()}
     return {
-        "clips": len(rows),
-        "identities": len({(row["source"], row["identity"]) for row in rows}),
-        "hours": round(sum(row["duration_s"] or 0 for row in rows) / 3600, 3),
-        "split": dict(Counter(row["split"] for row in rows)),
-        "gender": dict(Counter(row["gender"] or "unknown" for row in rows)),
+        "error": {"refused": complete < n, "clips": n if complete == n else 0},
+        "skip": {"clips": complete, "left_out": n - complete},
+        "zero": {"clips": usable, "left_out": n - usable, "masked": {k: v for k, v in masked.items() if v}},
+    }
+
+
+def _counts(columns: Columns) -> dict[str, Any]:
+    """What a person wants to know before freezing."""
+    ages = Counter(draw.age_group(age) or "unknown" for age in columns["age"].tolist())
+
+    def by(name: str) -> dict[str, int]:
+        return {label or "unknown": count for label, count in Counter(columns[name].tolist()).most_common()}
+
+    return {
+        "clips": len(columns["clip_id"]),
+        "identities": len(set(columns["identity"].tolist())),
+        "hours": round(float(columns["duration_s"].sum()) / 3600, 3),
+        "split": by("split"),
+        "gender": by("gender"),
         "age_group": dict(sorted(ages.items())),
-        "ethnicity": dict(Counter(row["ethnicity"] or "unknown" for row in rows)),
-        "language": dict(Counter(row["language"] or "unknown" for row in rows)),
-        "synthetic": sum(bool(row["synthetic"]) for row in rows),
+        "ethnicity": by("ethnicity"),
+        "language": by("language"),
+        "synthetic": int(sum(columns["synthetic"].tolist())),
     }

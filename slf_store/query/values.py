@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from slf_store.errors import NotFoundInStore
-from slf_store.shards.reader import map_values
+from slf_store.shards.rows import read_rows
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -76,7 +76,7 @@ def read_locations(
 def gather(
     shards: Path, locations: list[tuple[int, str, int]], n: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Copy rows out of shard maps: values (n, *shape) and present (n,)."""
+    """Read rows of shards, those of one shard in the order of its file: values (n, *shape) and present (n,)."""
     values = np.zeros((n, *shape), dtype)
     present = np.zeros(n, bool)
     start = 0
@@ -85,9 +85,8 @@ def gather(
         while stop < len(locations) and locations[stop][1] == locations[start][1]:
             stop += 1
         block = locations[start:stop]
-        mapped = map_values(shards / block[0][1])
         positions = np.array([position for position, _, _ in block])
-        values[positions] = mapped[np.array([row for _, _, row in block])]
+        read_rows(shards / block[0][1], np.array([row for _, _, row in block]), values, positions)
         present[positions] = True
         start = stop
     return values, present

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from slf_store.errors import ConfigError
@@ -30,8 +31,8 @@ def store_of_all(extracted: Store) -> Iterator[Store]:
 def stated(store: Store) -> Selection:
     """A selection whose clips have DeepFace's labels in turn (the offline sample states none)."""
     selection = select(store, missing="skip")
-    rows = [{**row, "ethnicity": LABELS[i % len(LABELS)]} for i, row in enumerate(selection.rows)]
-    return replace(selection, rows=rows)
+    labels = np.array([LABELS[i % len(LABELS)] for i in range(len(selection))], object)
+    return replace(selection, columns={**selection.columns, "ethnicity": labels})
 
 
 def frozen(store: Store, name: str) -> list[str | None]:

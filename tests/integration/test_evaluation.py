@@ -50,8 +50,8 @@ class World:
 
     def add_snapshot(self, name: str, members: list[int], validation: Set[int] = frozenset()) -> int:
         (snapshot,) = self.rows(
-            "INSERT INTO snapshot (name, hash, predicate, layout, missing, seed, clips, normalisation)"
-            " VALUES (:name, :hash, 'true', 'slf-256x768', 'skip', 0, :n, '{}') RETURNING id",
+            "INSERT INTO snapshot (name, hash, predicate, layout, blocks, missing, seed, clips, normalisation)"
+            " VALUES (:name, :hash, 'true', 'slf-256x768', '[]', 'skip', 0, :n, '{}') RETURNING id",
             name=name, hash=f"hash-of-{name}", n=len(members),
         )[0]  # fmt: skip
         for position, i in enumerate(members):
@@ -136,8 +136,8 @@ def world(database_url: str, tmp_path: Path) -> Iterator[World]:
             )  # fmt: skip
         made.add_snapshot("training", list(range(4 * PEOPLE)))
         made.rows(
-            "INSERT INTO run (name, snapshot_id, system, preset, config, seed)"
-            " SELECT 'r', id, 'full-input', 'tiny', '{}', 0 FROM snapshot"
+            "INSERT INTO run (name, snapshot_id, system, preset, config, seed, inputs, guide)"
+            " SELECT 'r', id, 'full-input', 'tiny', '{}', 0, '{}', true FROM snapshot"
         )
         yield made
 

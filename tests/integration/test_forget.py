@@ -112,8 +112,8 @@ def _research(store: Store) -> None:
     """A run on the snapshot with faces generated for all, an evaluation, and a report that shows the first clip."""
     with store.engine.begin() as connection:
         connection.exec_driver_sql("""
-            INSERT INTO run (name, snapshot_id, system, preset, config, seed)
-            SELECT 'r', id, 'full-input', 'tiny', '{}', 0 FROM snapshot WHERE name = 'two people'
+            INSERT INTO run (name, snapshot_id, system, preset, config, seed, inputs, guide)
+            SELECT 'r', id, 'full-input', 'tiny', '{}', 0, '{}', true FROM snapshot WHERE name = 'two people'
         """)
         connection.exec_driver_sql("""
             INSERT INTO checkpoint (run_id, unet, samples_seen, path, checksum, seconds)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from slf_store.errors import SelectionError, ShardError
+from slf_store.jobs.compact import compact
 from slf_store.jobs.ingest import ingest
 from slf_store.jobs.pool import extract
+from slf_store.query import locations
+from slf_store.query import manifest as manifest_module
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import Manifest, open_snapshot
 from slf_store.query.plain import assemble_plain
@@ -59,7 +63,7 @@ def test_missing_constituents_are_refused_skipped_or_masked(store: Store, sample
     lost = store.query("SELECT count(*) AS n FROM extraction WHERE state = 'failed'")[0]["n"]
     assert lost >= 1
     with pytest.raises(SelectionError, match=f"camplusplus {lost}"):
-        select(store)
+        freeze(store, select(store), "refused")
     skipped, zeroed = select(store, missing="skip"), select(store, missing="zero")
     assert (skipped.counts["clips"], skipped.skipped) == (6 - lost, lost)
     assert (zeroed.counts["clips"], zeroed.skipped) == (6, 0)
@@ -106,7 +110,7 @@ def test_the_loader_equals_plain_assembly(manifest: Manifest, name: str) -> None
         for clip, matrix, mask in zip(batch.clip_ids, batch.conditioning, batch.mask, strict=True):
             expected, visible = assemble_plain(manifest, chosen, int(np.flatnonzero(manifest.clip_ids == clip)[0]))
             assert mask.numpy().tolist() == visible.tolist()
-            np.testing.assert_allclose(matrix.numpy(), expected, rtol=1e-6, atol=1e-6)
+            assert matrix.numpy().tobytes() == expected.tobytes()
             seen += 1
         assert (batch.guide is not None) == chosen.guide
     assert seen == len(manifest)
@@ -126,6 +130,45 @@ def test_resuming_is_one_number_and_ranks_share_each_step(manifest: Manifest) ->
     ]
     assert [a + b for a, b in zip(*ranks, strict=True)] == whole
     assert sorted(clip for batch in whole[:3] for clip in batch) == sorted(manifest.clip_ids.tolist())
+
+
+def test_places_of_a_large_snapshot_are_kept_until_something_moves(
+    kept: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is used while nothing changes, and never after a compaction, a failure or damage to it."""
+    plain = open_snapshot(kept, "kept")
+    folder = kept.settings.home / "cache" / "locations"
+    assert not folder.exists()
+    monkeypatch.setattr(locations, "WORTH_KEEPING", 1)
+    asked: list[int] = []
+    ask = manifest_module.read_locations
+    monkeypatch.setattr(manifest_module, "read_locations", lambda *given: (asked.append(1), ask(*given))[1])
+
+    def opened() -> tuple[bool, list[bytes]]:
+        asked.clear()
+        found = replace(open_snapshot(kept, "kept"), missing="zero")
+        (batch,) = Loader(found, system("full-input"), batch_size=6).once()
+        return bool(asked), [batch.conditioning.numpy().tobytes(), batch.target.numpy().tobytes()]
+
+    first, again = opened(), opened()
+    wanted = first[1]
+    assert (first[0], again) == (True, (False, wanted))
+    assert [str(at) for at in open_snapshot(kept, "kept").constituents.values()] == [
+        str(at) for at in plain.constituents.values()
+    ]
+    compact(kept, target_rows=100)
+    assert [opened(), opened()] == [(True, wanted), (False, wanted)]
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-200])
+    assert opened() == (True, wanted)
+    with kept.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE extraction SET state = 'failed', error_code = 'test' WHERE constituent_id IN"
+            " (SELECT id FROM constituent WHERE name NOT IN ('target', 'image_guide'))"
+        )
+    changed, other = opened()
+    assert changed
+    assert other != wanted
 
 
 def test_a_lost_shard_is_named_with_snapshot_constituent_and_clip(store: Store, sample: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slf_store.errors import ConfigError
-from slf_store.query.encode import ETHNICITIES, encode_attributes, map_ethnicities
+from slf_store.query.encode import ETHNICITIES, encode_values, map_ethnicities
 from slf_store.settings import Settings, load_settings
 
 DEEPFACE = ("asian", "indian", "black", "white", "middle eastern", "latino hispanic")
@@ -29,7 +29,7 @@ def test_unknown_stays_unknown_and_is_masked() -> None:
     rows = map_ethnicities(
         [{"ethnicity": label} for label in (None, "latino hispanic", "", "WHITE", "white")], {"white": "white"}
     )
-    values, visible = encode_attributes(rows, "ethnicity")
+    values, visible = encode_values("ethnicity", [row["ethnicity"] for row in rows])
     assert visible.tolist() == [False, False, False, False, True]
     assert values.sum(axis=1).tolist() == [0, 0, 0, 0, 1]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slf_store.errors import SelectionError
-from slf_store.query.encode import ENCODERS, encode_attributes
+from slf_store.query.encode import ENCODERS, encode_values
 from slf_store.query.layout import LAYOUTS, Block, Layout, layout
 from slf_store.query.order import order, samples_at
 from slf_store.query.snapshot import split_identities
@@ -33,7 +33,7 @@ def test_the_layout_is_the_design() -> None:
     used = {row for block in chosen.blocks for row in range(block.first, block.first + block.rows)}
     assert used == set(range(256)) - {60, 61, *range(252, 256)}
     assert (chosen.block("pyannote").first, chosen.block("pyannote").rows) == (19, 37)
-    assert all(inputs.inputs <= {block.name for block in chosen.blocks} for inputs in SYSTEMS.values())
+    assert SYSTEMS["full-input"].sees(chosen) == [block.name for block in chosen.blocks]
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,15 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
 def test_systems_see_what_the_paper_gave_them() -> None:
     assert not system("audio-only").guide
     assert "mel" not in system("speaker-embeddings-only").inputs
-    assert system("pure-super-resolution").inputs == frozenset()
+    assert system("pure-super-resolution").sees(layout("slf-256x768")) == []
     assert "camplusplus" not in system("no-speaker-embeddings").inputs
-    assert {"age", "gender"} <= system("no-audio").inputs
+    assert system("no-audio").sees(layout("slf-256x768")) == ["age", "gender", "ethnicity"]
+    assert not system("random").trained
 
 
 def test_unknown_attributes_are_masked_and_age_says_so() -> None:
     rows = [{"age": 40, "gender": "f", "ethnicity": "white", "language": "English"}, dict.fromkeys(ENCODERS)]
-    encoded = {name: encode_attributes(rows, name) for name in ENCODERS}
+    encoded = {name: encode_values(name, [row[name] for row in rows]) for name in ENCODERS}
     np.testing.assert_allclose(encoded["age"][0], [[0.4, 0], [0, 1]], rtol=1e-6)
     assert encoded["gender"][0].tolist() == [[1, 0], [0, 0]]
     assert {name: visible.tolist() for name, (_, visible) in encoded.items()} == {
@@ -81,7 +82,7 @@ def test_unknown_attributes_are_masked_and_age_says_so() -> None:
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30), st.floats(0, 0.9), st.integers(0, 5))
 def test_an_identity_is_in_one_part_only(names: list[str], share: float, seed: int) -> None:
-    parts = split_identities([{"identity": name} for name in names], share, seed)
+    parts = split_identities(names, share, seed)
     for name in set(names):
         assert len({part for part, other in zip(parts, names, strict=True) if other == name}) == 1
 
