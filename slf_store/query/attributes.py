@@ -57,8 +57,13 @@ class Attributes(Sequence[Mapping[str, Any]]):
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]]) -> Attributes:
         """From rows of the database."""
-        age = np.array([np.nan if row["age"] is None else row["age"] for row in rows], np.float64)
-        return cls(age, {name: Labels.of(row[name] for row in rows) for name in LABELS})
+        return cls.of_columns({name: [row[name] for row in rows] for name in ("age", *LABELS)})
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Sequence[Any]]) -> Attributes:
+        """From a list of values for each attribute."""
+        labels = {name: Labels.of(columns[name]) for name in LABELS}
+        return cls(np.array(columns["age"], np.float64), labels)  # None becomes nan
 
     def take(self, samples: NDArray[np.int64]) -> Attributes:
         """Only these samples, in this order."""
