@@ -94,8 +94,8 @@ class Manifest:
 def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
     """Open a part of a snapshot; no shard is read yet, but every value's hash is held against the one frozen.
 
-    Of a large snapshot this is done once, and again after anything moved (:mod:`slf_store.query.locations`). Values that
-    a clip got only after the freeze stay out of sight, as they were.
+    Of a large snapshot this is done once, and again after anything moved (:mod:`slf_store.query.locations`). Values
+    that a clip got only after the freeze stay out of sight, as they were.
 
     Raises:
         NotFoundInStore: no such snapshot.
