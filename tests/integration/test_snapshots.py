@@ -201,6 +201,19 @@ def test_a_damaged_export_is_refused_and_leaves_nothing(
     assert before == (extracted.query("SELECT count(*) AS n FROM source"), sorted(extracted.shards.rglob("*.h5")))
 
 
+def test_an_import_writes_nowhere_else(store: Store, export: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(export, copy)
+    about = json.loads((copy / "snapshot.json").read_text("utf-8"))
+    entry = about["constituents"][0]
+    entry["name"] = entry["spec"]["name"] = "../../elsewhere"
+    (copy / "snapshot.json").write_text(json.dumps(about))
+    with pytest.raises(ShardError, match="elsewhere"):
+        import_snapshot(store, copy)
+
+
 def test_an_erasure_names_the_copies_it_cannot_reach(extracted: Store, frozen: str, export: Path) -> None:
     somebody = str(extracted.select("split = 'dev'").columns["identity"][0])
     assert str(export) in plan(extracted, Target.parse(somebody)).exports
