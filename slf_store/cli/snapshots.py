@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,15 +42,15 @@ def show(ctx: typer.Context, name: Name) -> None:
     context: Context = ctx.obj
     with context.open_store() as store:
         found = about(store, name)
+    changes = found["changes"]
     if context.json:
         context.show_one(found)
     else:
-        tables = {key: found.pop(key) for key in ("constituents", "changes")}
-        context.show_one(found, f"snapshot {name}")
-        context.show(tables["constituents"], "constituents")
-        if tables["changes"]:
-            context.show(tables["changes"], "changed since it was frozen")
-    if found.get("changes") or (not context.json and tables["changes"]):
+        context.show_one(_for_people(found), f"snapshot {name}")
+        context.show(found["constituents"], "constituents")
+        if changes:
+            context.show(changes, "changed since it was frozen")
+    if changes:
         raise typer.Exit(1)
 
 
@@ -65,13 +66,13 @@ def diff(
     context: Context = ctx.obj
     with context.open_store() as store:
         found = compare(store, one, other)
-    if not context.json:
-        rows = found.pop("constituents")
-        context.show_one(found, f"{one} → {other}")
-        if rows:
-            context.show(rows, "constituents that differ")
+    if context.json:
+        context.show_one(found)
         return
-    context.show_one(found)
+    examples = {f"{kind}, e.g.": ", ".join(keys) for kind, keys in found.pop("examples").items()}
+    context.show_one(_for_people(found) | examples, f"{one} → {other}")
+    if found["constituents"]:
+        context.show(found["constituents"], "constituents that differ")
 
 
 @app.command()
@@ -102,3 +103,10 @@ def import_(
     with context.open_store() as store, context.progress("importing files") as progress:
         imported = import_snapshot(store, folder, name=name, progress=progress)
     context.show_one(asdict(imported), "imported" if imported.new else "it is here already: nothing was done")
+
+
+def _for_people(values: dict[str, Any]) -> dict[str, Any]:
+    """Without the tables; lists and times as text."""
+    told = {key: value for key, value in values.items() if key not in ("constituents", "changes")}
+    told |= {key: ", ".join(value) for key, value in told.items() if isinstance(value, list)}
+    return told | {key: f"{value:%Y-%m-%d %H:%M}" for key, value in told.items() if isinstance(value, dt.datetime)}

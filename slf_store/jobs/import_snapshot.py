@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,6 +71,8 @@ EXTRACTED = text("""
     FROM imported JOIN clip ON clip.id = imported.clip_id
 """)
 EXTRACTED_COLUMNS = [("clip_id", "int8"), ("shard_row", "int4"), *value_statistics.COLUMNS]
+SPEC = text("SELECT spec FROM constituent WHERE id = :constituent")
+PLAIN = re.compile(r"[a-z0-9][\w.-]*\Z")
 KEY = ("split", "identity", "video", "clip")
 PROBED = ("duration_s", "fps", "frames", "width", "height", "has_audio", "audio_rate", "audio_channels")
 
@@ -147,7 +150,7 @@ def import_snapshot(
                 hashes = np.zeros(len(ids), np.int64)
                 for number, file in enumerate(entry["files"]):
                     of = np.flatnonzero(places.shard == number)
-                    _bring(connection, store, keys[entry["name"]], folder / file["path"], ids[of], hashes, of, sealed)
+                    _bring(connection, store, keys, entry, folder / file["path"], ids[of], hashes, of, sealed)
                     step()
                 packed = np.packbits(places.present).tobytes()
                 frozen = (entry["name"], entry["version"], entry["data_checksum"], entry["missing_clips"])
@@ -165,9 +168,12 @@ def import_snapshot(
 
 
 def _spec(folder: Path, entry: dict[str, Any]) -> ConstituentSpec:
+    """The declaration of a constituent; its name becomes a folder, so it must be a plain word."""
     spec = ConstituentSpec(**{**entry["spec"], "shape": tuple(entry["spec"]["shape"])})
-    if (spec.name, spec.version) != (entry["name"], entry["version"]):
-        raise ShardError(f"{folder}: the spec of {entry['name']} does not give version {entry['version']}")
+    if (spec.name, spec.version, spec.kind) != (entry["name"], entry["version"], "array") or not PLAIN.match(spec.name):
+        raise ShardError(
+            f"{folder}: the spec of {entry['name']!r} does not give version {entry['version']}", hint="export it again"
+        )
     return spec
 
 
@@ -249,7 +255,8 @@ def _register_clips(connection: Connection, about: dict[str, Any], columns: Colu
 def _bring(
     connection: Connection,
     store: Store,
-    constituent: int,
+    keys: Mapping[str, int],
+    entry: dict[str, Any],
     path: Path,
     clip_ids: NDArray[np.int64],
     hashes: NDArray[np.int64],
@@ -257,12 +264,13 @@ def _bring(
     sealed: list[Path],
 ) -> None:
     """Write one exported shard into the store under the clips' keys here, with its rows; fills in their hashes."""
-    found = map_shard(path)
+    found, constituent = map_shard(path), keys[entry["name"]]
     shard = seal_shard(
         store.shards,
-        constituent=found.constituent,
-        version=found.version,
-        spec=found.spec,
+        constituent=entry["name"],
+        version=entry["version"],
+        # What this store says of the version: words that are not part of it may differ between programs.
+        spec=connection.execute(SPEC, {"constituent": constituent}).scalar_one(),
         clip_ids=clip_ids,
         values=found.values,
         lengths=found.lengths,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import text
 
 from slf_store import __version__
-from slf_store.errors import ConfigError, NotFoundInStore
+from slf_store.errors import ConfigError, NotFoundInStore, SelectionError
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import open_snapshot
 from slf_store.query.snapshot import frozen_layout, snapshot_row
@@ -96,6 +96,7 @@ def create_run(store: Store, name: str, *, snapshot: str, system_name: str, pres
     for key, value in wanted.items():
         if row[key] != value:
             raise ConfigError(f"run {name!r} has {key} {row[key]!r}, not {value!r}", hint="give the run another --name")
+    _require_same_system(store, row)
     return row
 
 
@@ -107,6 +108,21 @@ def _new_run(store: Store, name: str, wanted: dict[str, Any], config: str) -> di
     with store.engine.begin() as connection:
         connection.execute(NEW_RUN, {**wanted, **sees, "name": name, "snapshot": frozen["id"], "config": config})
     return run_row(store, name)
+
+
+def _require_same_system(store: Store, run: dict[str, Any]) -> None:
+    """A run goes on as it was made; who changed its system means another run. One that was removed is fine."""
+    try:
+        now = find_system(store, run["system"])
+    except SelectionError:
+        return
+    frozen = snapshot_row(store, run["snapshot"])
+    if (now.sees(frozen_layout(frozen["layout"], frozen["blocks"])), now.guide) != (run["inputs"], run["guide"]):
+        raise ConfigError(
+            f"system {run['system']!r} is another one than when run {run['name']!r} was made: that saw "
+            f"{', '.join(run['inputs']) or 'nothing'}, {'with' if run['guide'] else 'without'} the image guide",
+            hint="give the run another --name",
+        )
 
 
 def run_system(run: dict[str, Any]) -> System:

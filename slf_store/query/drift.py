@@ -22,11 +22,14 @@ SHOWN = 3
 
 CONSTITUENTS = text("""
     SELECT constituent.id, constituent.name, constituent.version, constituent.shape, constituent.dtype,
-           constituent.status, constituent.kind, constituent.spec, used.missing_clips, used.data_checksum,
-           used.present, used.value_hashes
+           constituent.status, constituent.kind, constituent.spec, used.missing_clips, used.data_checksum
     FROM snapshot_constituent used
     JOIN constituent ON constituent.id = used.constituent_id
     WHERE used.snapshot_id = :snapshot ORDER BY constituent.name
+""")
+FROZEN = text("""
+    SELECT present, value_hashes FROM snapshot_constituent
+    WHERE snapshot_id = :snapshot AND constituent_id = :constituent
 """)
 CLIPS = text("SELECT position, clip_id FROM snapshot_clip WHERE snapshot_id = :snapshot ORDER BY position")
 KEYS = text("""
@@ -55,10 +58,10 @@ class Change:
 
 def held_against(
     connection: Connection,
+    snapshot: dict[str, Any],
     entry: dict[str, Any],
     positions: NDArray[np.int64],
     clip_ids: NDArray[np.int64],
-    clips: int,
     *,
     whole: bool,
 ) -> tuple[Places, list[Change]]:
@@ -69,21 +72,22 @@ def held_against(
 
     Args:
         connection: the clips are held (:func:`slf_store.query.locate.hold_clips`).
+        snapshot: its row.
         entry: row of :data:`CONSTITUENTS`.
         positions: (n,) int64 of the clips held, in the snapshot.
         clip_ids: (n,) int64, the clips held.
-        clips: clips of the whole snapshot.
         whole: whether all of them are held.
     """
     name = f"{entry['name']}@{entry['version']}"
     places = locate(connection, entry["id"], len(positions))
     if entry["status"] != "active":
         return places, [Change(name, "retired", len(positions))]
-    if entry["value_hashes"] is None:
+    frozen = connection.execute(FROZEN, {"snapshot": snapshot["id"], "constituent": entry["id"]}).one()
+    if frozen.value_hashes is None:
         lost = int((~places.present).sum()) - (entry["missing_clips"] if whole else len(positions))
         return places, [Change(name, "lost", lost)] if lost > 0 else []
-    had = np.unpackbits(np.frombuffer(entry["present"], np.uint8), count=clips).astype(bool)[positions]
-    hashes = np.frombuffer(entry["value_hashes"], "<i8")[positions]
+    had = np.unpackbits(np.frombuffer(frozen.present, np.uint8), count=snapshot["clips"]).astype(bool)[positions]
+    hashes = np.frombuffer(frozen.value_hashes, "<i8")[positions]
     lost_at = np.flatnonzero(had & ~places.present)
     changed_at = np.flatnonzero(had & places.present & (places.value_hash != hashes))
     found = [
@@ -132,7 +136,7 @@ def require_unchanged(
     found: list[tuple[dict[str, Any], Places]] = []
     changed: list[Change] = []
     for row in connection.execute(CONSTITUENTS, {"snapshot": snapshot["id"]}).mappings().all():
-        places, changes = held_against(connection, dict(row), positions, clip_ids, snapshot["clips"], whole=whole)
+        places, changes = held_against(connection, snapshot, dict(row), positions, clip_ids, whole=whole)
         found.append((dict(row), places))
         changed += changes
     if changed:
@@ -157,7 +161,7 @@ def changes(store: Store, name: str) -> list[Change]:
         hold_clips(connection, ids)
         for entry in connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings().all():
             whole = not row["erased_clips"]
-            found += held_against(connection, dict(entry), positions, ids, row["clips"], whole=whole)[1]
+            found += held_against(connection, row, dict(entry), positions, ids, whole=whole)[1]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import shutil
@@ -108,14 +109,18 @@ def export_snapshot(store: Store, name: str, folder: Path, progress: Progress | 
             found = require_unchanged(connection, snapshot, positions, ids, whole=True)
             found.sort(key=lambda pair: hash_order(snapshot, pair[0]["name"]))
             total, done = len(ids) * len(found), 0
-            constituents = []
-            for entry, places in found:
-                written, shard, row = _copy(store.shards, partial, entry, places, ids)
-                constituents.append(written)
-                columns |= {f"{entry['name']}.shard": shard.tolist(), f"{entry['name']}.row": row.tolist()}
-                done += len(ids)
+
+            def copied(clips: int) -> None:
+                nonlocal done
+                done += clips
                 if progress:
                     progress(done, total)
+
+            constituents = []
+            for entry, places in found:
+                written, shard, row = _copy(store.shards, partial, entry, places, ids, copied)
+                constituents.append(written)
+                columns |= {f"{entry['name']}.shard": shard.tolist(), f"{entry['name']}.row": row.tolist()}
             pq.write_table(_table(columns), partial / CLIPS_FILE, compression="zstd")
             _write_json(partial / SNAPSHOT_FILE, _describe(snapshot, constituents, columns, partial))
             (partial / "NOTICE.txt").write_text(NOTICE, "utf-8")
@@ -139,17 +144,21 @@ def hash_order(snapshot: dict[str, Any], name: str) -> int:
 
 
 def _copy(
-    shards: Path, folder: Path, entry: dict[str, Any], places: Places, clip_ids: NDArray[np.int64]
+    shards: Path,
+    folder: Path,
+    entry: dict[str, Any],
+    places: Places,
+    clip_ids: NDArray[np.int64],
+    copied: Callable[[int], None],
 ) -> tuple[dict[str, Any], NDArray[np.int32], NDArray[np.int32]]:
     """Write one constituent's values, packed, in snapshot order; its description, and where each clip's value lies."""
-    import hashlib
-
     reader = BlockReader(shards, places, tuple(entry["shape"]), np.dtype(entry["dtype"]))
     digest = hashlib.blake2b(places.present.tobytes(), digest_size=16)
     shard, row = np.full(len(clip_ids), -1, np.int32), np.zeros(len(clip_ids), np.int32)
     files: list[dict[str, Any]] = []
     for block, values in reader:
         digest.update(np.ascontiguousarray(values).data)
+        copied(len(values))
         there = places.present[block]
         if not there.any():
             continue

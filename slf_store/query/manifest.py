@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from slf_store.query.attributes import LABELS, Attributes, Labels
-from slf_store.query.drift import require_complete, require_unchanged
+from slf_store.query.drift import CONSTITUENTS, require_complete, require_unchanged
 from slf_store.query.layout import Layout
-from slf_store.query.locate import Places, read_columns
+from slf_store.query.locate import read_columns
+from slf_store.query.locations import LocationFile, Places
 from slf_store.query.snapshot import frozen_layout, snapshot_row
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Manifest:
 def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
     """Open a part of a snapshot; no shard is read yet, but every value's hash is held against the one frozen.
 
-    Values that a clip got only after the freeze stay out of sight, as they were.
+    Of a large snapshot this is done once, and again after anything moved (:mod:`slf_store.query.locations`). Values
+    that a clip got only after the freeze stay out of sight, as they were.
 
     Raises:
         NotFoundInStore: no such snapshot.
@@ -104,14 +106,22 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
     with store.engine.begin() as connection:
         clips = read_columns(connection, CLIPS, KINDS, {"snapshot": row["id"], "part": part})
         ids = clips["clip_id"]
-        found = require_unchanged(connection, row, clips["position"], ids, whole=part == "all")
-    constituents = {entry["name"]: _located(entry, places, store.shards) for entry, places in found}
+        entries = connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings().all()
+        path = store.settings.home / "cache" / "locations" / f"{row['hash']}-{part}.npz"
+        file = LocationFile(connection, path, [entry["id"] for entry in entries], ids)
+        places = file.read()
+        if places is None:
+            found = require_unchanged(connection, row, clips["position"], ids, whole=part == "all")
+            places = {entry["name"]: (list(at.paths), at.shard, at.row) for entry, at in found}
+            file.write(places)
+    constituents = {entry["name"]: _located(dict(entry), places[entry["name"]], store.shards) for entry in entries}
     frozen = frozen_layout(row["layout"], row["blocks"])
     attributes = Attributes(clips["age"], {label: Labels.of(clips[label].tolist()) for label in LABELS})
     return Manifest(name, row["hash"], frozen, ids, attributes, constituents, row["normalisation"], row["missing"])
 
 
 def _located(entry: dict[str, Any], places: Places, shards: Path) -> Located:
-    paths = tuple(shards / path for path in places.paths)
+    paths, shard, row = places
+    files = tuple(shards / path for path in paths)
     shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
-    return Located(entry["name"], entry["version"], shape, dtype, paths, places.shard, places.row)
+    return Located(entry["name"], entry["version"], shape, dtype, files, shard, row)

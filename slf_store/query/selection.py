@@ -132,7 +132,7 @@ def select(
     """
     condition, chosen, plan = as_sql(predicate), find_system(store, system_name), layout(layout_name, store)
     columns = matching(store, condition)
-    _refuse_twins(columns)
+    refuse_twins(columns)
     n = len(columns["clip_id"])
     inputs = [block.name for block in plan.blocks if block.name in chosen.inputs]
     with store.engine.begin() as connection:
@@ -197,8 +197,12 @@ def select(
     )
 
 
-def _refuse_twins(columns: Columns) -> None:
-    """A clip is its natural key. One that two sources have would stand twice in a snapshot, under one name."""
+def refuse_twins(columns: Columns) -> None:
+    """A clip is its natural key: one that two sources have would stand twice in a snapshot, under one name.
+
+    Raises:
+        SelectionError: there is such a clip; names it and its sources.
+    """
     names = keys(columns)
     twins = [
         (one, two)

@@ -27,6 +27,7 @@ from slf_store.query.loader import Loader
 from slf_store.query.manifest import Manifest, open_snapshot
 from slf_store.query.snapshot import freeze
 from slf_store.query.systems import add_system, find_system, remove_system, system
+from slf_store.query.values import active_constituent
 from slf_store.store import Store
 
 pytestmark = pytest.mark.integration
@@ -144,7 +145,14 @@ def test_an_import_has_the_same_hash_batches_and_loss_and_refuses_the_blocked(
     assert [path for path in store.shards.rglob("*") if path.is_file()] == []
     with store.engine.begin() as connection:
         allow(connection, store.settings.home, (somebody,))
+        connection.exec_driver_sql("""
+            INSERT INTO constituent (name, version, kind, shape, dtype, spec, created_at)
+            VALUES ('mel', 'of its own', 'array', '{111,128}', 'float16', '{}', '2020-01-01')
+        """)
     imported = import_snapshot(store, export)
+    with store.engine.begin() as connection:
+        assert active_constituent(connection, "mel")["version"] == "of its own"
+        connection.exec_driver_sql("DELETE FROM constituent WHERE version = 'of its own'")
     assert (imported.hash, imported.clips, imported.new) == (about["hash"], 12, True)
     assert not import_snapshot(store, export).new
     assert verify(store).findings == []
@@ -191,6 +199,19 @@ def test_a_damaged_export_is_refused_and_leaves_nothing(
     with pytest.raises(ShardError, match=r"was exported|have hash"):
         import_snapshot(extracted, copy, name="damaged")
     assert before == (extracted.query("SELECT count(*) AS n FROM source"), sorted(extracted.shards.rglob("*.h5")))
+
+
+def test_an_import_writes_nowhere_else(store: Store, export: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(export, copy)
+    about = json.loads((copy / "snapshot.json").read_text("utf-8"))
+    entry = about["constituents"][0]
+    entry["name"] = entry["spec"]["name"] = "../../elsewhere"
+    (copy / "snapshot.json").write_text(json.dumps(about))
+    with pytest.raises(ShardError, match="elsewhere"):
+        import_snapshot(store, copy)
 
 
 def test_an_erasure_names_the_copies_it_cannot_reach(extracted: Store, frozen: str, export: Path) -> None:
@@ -261,6 +282,11 @@ def test_a_system_of_ones_own_is_trained_and_its_runs_stay_as_they_were(
     assert train(extracted, "run of mine", 1, samples=16).samples_seen >= 16  # goes on without it
     with pytest.raises(NotFoundInStore):
         remove_system(extracted, "mine")
+    file.write_text('name = "mine"\ninclude = ["mel"]\nguide = false\n')
+    add_system(extracted, file)
+    with pytest.raises(ConfigError, match="'mine' is another one"):
+        create_run(extracted, "run of mine", snapshot=frozen, system_name="mine", preset="tiny", seed=0)
+    remove_system(extracted, "mine")
     assert extracted.query(f"SELECT count(*) AS n FROM {SystemRow.__tablename__}") == [{"n": 0}]
     with pytest.raises(ConfigError, match="needs no training"):
         create_run(extracted, "guess", snapshot=frozen, system_name="random", preset="tiny", seed=0)

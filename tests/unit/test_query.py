@@ -11,6 +11,7 @@ from slf_store.errors import SelectionError
 from slf_store.query.encode import ENCODERS, encode_values
 from slf_store.query.layout import LAYOUTS, Block, Layout, layout
 from slf_store.query.order import order, samples_at
+from slf_store.query.selection import refuse_twins
 from slf_store.query.snapshot import split_identities
 from slf_store.query.systems import SYSTEMS, system
 
@@ -85,6 +86,14 @@ def test_an_identity_is_in_one_part_only(names: list[str], share: float, seed: i
     parts = split_identities(names, share, seed)
     for name in set(names):
         assert len({part for part, other in zip(parts, names, strict=True) if other == name}) == 1
+
+
+def test_a_clip_that_two_sources_have_is_refused() -> None:
+    columns = {name: np.array(["dev", "dev"], object) for name in ("split", "identity", "video", "clip")}
+    with pytest.raises(
+        SelectionError, match="1 clips are there twice, the first: dev/dev/dev/dev in sources 'a' and 'b'"
+    ):
+        refuse_twins({**columns, "source": np.array(["a", "b"], object)})
 
 
 def test_a_split_share_out_of_range_is_refused() -> None:
