@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,13 @@ class Rows:
         self.manifest, self.located = manifest, located
         self.row_bytes = math.prod(located.shape) * located.dtype.itemsize
         self._maps: dict[int, NDArray[Any]] = {}
+        self._asked: set[int] = set()
         self._starts = np.full(len(located.paths), -1, np.int64)
         self._ends = np.zeros(len(located.paths), np.int64)
         self._last = np.zeros(len(located.paths), np.int32)  # as `row`: of one type, the next line is 15 times as fast
         np.maximum.at(self._last, located.shard[located.present], located.row[located.present])
         self._view: Tensor | None = None
+        self._at: NDArray[np.int64] | None = None  # places of all samples, once all shards are open and none is missing
         self._base, self._unit = 0, 1
 
     def __reduce__(self) -> tuple[type[Rows], tuple[Manifest, Located]]:
@@ -64,8 +67,8 @@ class Rows:
         Raises:
             ShardError: naming snapshot, constituent and clip.
         """
-        import torch
-
+        if self._at is not None:
+            return self._copy(self._at.take(samples), out)
         shards, rows = self.located.shard[samples], self.located.row[samples]
         present = shards >= 0
         if not present.all():
@@ -76,16 +79,29 @@ class Rows:
                 out[present] = found
             return
         self._open(shards)
+        self._copy(self._places(shards, rows), out)
+
+    def _places(self, shards: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Where rows lie in the view."""
+        return (self._starts[shards] - self._base + rows.astype(np.int64) * self.row_bytes) // self._unit
+
+    def _copy(self, places: NDArray[np.int64], out: NDArray[Any]) -> None:
+        import torch
+
         assert self._view is not None
-        at = (self._starts[shards] - self._base + rows.astype(np.int64) * self.row_bytes) // self._unit
-        target = torch.from_numpy(out.reshape(len(samples), -1).view(UNITS[self._unit]))
-        torch.index_select(self._view, 0, torch.from_numpy(at), out=target)
+        target = torch.from_numpy(out.reshape(len(places), -1).view(UNITS[self._unit]))
+        torch.index_select(self._view, 0, torch.from_numpy(places), out=target)
 
     def will_need(self, samples: NDArray[np.int64]) -> None:
         """Let the disk begin to read rows that are gathered soon, in the order in which they lie."""
         samples = samples[self.located.shard[samples] >= 0]
         shards, rows = self.located.shard[samples], self.located.row[samples]
         self._open(shards)
+        if self.row_bytes < mmap.PAGESIZE:  # hardly more to read than one row, and far fewer requests
+            for shard in set(shards.tolist()) - self._asked:
+                will_need(self._maps[shard], 0, len(self._maps[shard]))
+                self._asked.add(shard)
+            return
         for i in np.lexsort((rows, shards)).tolist():
             will_need(self._maps[int(shards[i])], int(rows[i]))
 
@@ -108,6 +124,8 @@ class Rows:
         units = torch.frombuffer(everything, dtype=getattr(torch, UNITS[self._unit]), count=length // self._unit)
         width = self.row_bytes // self._unit
         self._view = units.as_strided((len(units) - width + 1, width), (1, 1))
+        if self._starts.min() >= 0 and self.located.present.all():
+            self._at = self._places(self.located.shard, self.located.row)
 
     def _map(self, shard: int) -> NDArray[Any]:
         """The map of a shard, which must hold every row that the manifest names: nothing checks that later."""

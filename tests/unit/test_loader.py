@@ -161,6 +161,7 @@ def test_a_batch_that_is_kept_is_never_overwritten_and_others_take_no_new_memory
     assert len(places) <= 2
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("workers", "how"), [(0, None), (3, "fork"), (2, "spawn")])
 def test_batches_are_the_same_for_any_number_of_workers(made: Manifest, workers: int, how: str | None) -> None:
     wanted = [numbers(b) for b in Loader(made, system("full-input"), batch_size=4, seed=2).batches(7, 30)]
