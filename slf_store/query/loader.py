@@ -163,7 +163,7 @@ class Loader:
                 told, horizon = len(coming) - 1, READ_AHEAD
                 yield coming.popleft()
 
-        return in_background(told_early(), gather, ring, ahead=AHEAD, threads=self.threads)
+        return in_background(told_early(), gather, ring, threads=self.threads)
 
     def _will_need(self, samples: NDArray[np.int64]) -> None:
         for rows in self._rows.values():
