@@ -37,6 +37,27 @@ class PackedBatch:
     position: int
 
 
+class Buffer:
+    """Room for a batch of one constituent, and the same bytes as rows of units to copy into.
+
+    Args:
+        values: (≥ B, *shape) contiguous.
+    """
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = values
+        self._units: dict[int, Tensor] = {}
+
+    def units(self, n: int, unit: int) -> Tensor:
+        """The first n rows as numbers of `unit` bytes: (n, row bytes / unit)."""
+        import torch
+
+        if unit not in self._units:
+            self._units[unit] = torch.from_numpy(self.values.reshape(len(self.values), -1).view(UNITS[unit]))
+        rows = self._units[unit]
+        return rows if n == len(rows) else rows[:n]
+
+
 class Rows:
     """Rows of one constituent, gathered from the maps of its shards by one `torch.index_select` a batch.
 
@@ -61,8 +82,8 @@ class Rows:
     def __reduce__(self) -> tuple[type[Rows], tuple[Manifest, Located]]:
         return Rows, (self.manifest, self.located)
 
-    def gather(self, samples: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Copy rows into `out` (B, *shape), contiguous; zeros for samples that have none.
+    def gather(self, samples: NDArray[np.int64], out: Buffer) -> None:
+        """Copy rows into `out`; zeros for samples that have none.
 
         Raises:
             ShardError: naming snapshot, constituent and clip.
@@ -72,11 +93,12 @@ class Rows:
         shards, rows = self.located.shard[samples], self.located.row[samples]
         present = shards >= 0
         if not present.all():
-            out[~present] = 0
+            values = out.values[: len(samples)]
+            values[~present] = 0
             if present.any():
-                found = np.empty((int(present.sum()), *self.located.shape), self.located.dtype)
+                found = Buffer(np.empty((int(present.sum()), *self.located.shape), self.located.dtype))
                 self.gather(samples[present], found)
-                out[present] = found
+                values[present] = found.values
             return
         self._open(shards)
         self._copy(self._places(shards, rows), out)
@@ -85,12 +107,11 @@ class Rows:
         """Where rows lie in the view."""
         return (self._starts[shards] - self._base + rows.astype(np.int64) * self.row_bytes) // self._unit
 
-    def _copy(self, places: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def _copy(self, places: NDArray[np.int64], out: Buffer) -> None:
         import torch
 
         assert self._view is not None
-        target = torch.from_numpy(out.reshape(len(places), -1).view(UNITS[self._unit]))
-        torch.index_select(self._view, 0, torch.from_numpy(places), out=target)
+        torch.index_select(self._view, 0, torch.from_numpy(places), out=out.units(len(places), self._unit))
 
     def will_need(self, samples: NDArray[np.int64]) -> None:
         """Let the disk begin to read rows that are gathered soon, in the order in which they lie."""
@@ -147,15 +168,13 @@ class Rows:
         return mapped
 
 
-def new_buffers(
-    manifest: Manifest, names: tuple[str, ...], batch_size: int, *, pinned: bool
-) -> dict[str, NDArray[Any]]:
+def new_buffers(manifest: Manifest, names: tuple[str, ...], batch_size: int, *, pinned: bool) -> dict[str, Buffer]:
     """Buffers for one batch, in page-locked memory when a GPU will copy from them."""
     import torch
 
-    buffers: dict[str, NDArray[Any]] = {}
+    buffers: dict[str, Buffer] = {}
     for name in names:
         located = manifest.constituents[name]
         empty = torch.zeros((batch_size, *located.shape), dtype=getattr(torch, located.dtype.name), pin_memory=pinned)
-        buffers[name] = empty.numpy()
+        buffers[name] = Buffer(empty.numpy())
     return buffers

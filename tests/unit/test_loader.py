@@ -24,7 +24,7 @@ from slf_store.query.layout import layout
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import Located, Manifest
 from slf_store.query.order import order, samples_at, shares
-from slf_store.query.packed import Rows
+from slf_store.query.packed import Buffer, Rows
 from slf_store.query.plain import assemble_plain
 from slf_store.query.scaling import sum_by_halves
 from slf_store.query.systems import system
@@ -132,7 +132,7 @@ def test_numpy_and_torch_add_to_the_same_bits(n: int) -> None:
 def test_gathered_rows_are_those_of_h5py(made: Manifest, samples: list[int], name: str) -> None:
     located, wanted = made.constituents[name], np.array(samples)
     out = np.ones((len(samples), *located.shape), located.dtype)
-    Rows(made, located).gather(wanted, out)
+    Rows(made, located).gather(wanted, Buffer(out))
     for value, i in zip(out, samples, strict=True):
         there = located.shard[i] >= 0
         stored = read_values(located.paths[located.shard[i]])[located.row[i]] if there else np.zeros_like(value)
