@@ -13,12 +13,7 @@ Made = TypeVar("Made")
 
 
 def in_background(
-    items: Iterator[Item],
-    make: Callable[[Item, Buffer], Made],
-    ring: Sequence[Buffer],
-    *,
-    ahead: int,
-    threads: int,
+    items: Iterator[Item], make: Callable[[Item, Buffer], Made], ring: Sequence[Buffer], *, threads: int
 ) -> Generator[Made, None, None]:
     """`make(item, buffer)` of every item in turn, made in a thread while the ones before are in use.
 
@@ -28,40 +23,32 @@ def in_background(
     Args:
         items: what to work on; taken in the thread.
         make: the work.
-        ring: buffers, at least `ahead` + 1.
-        ahead: results kept ready.
+        ring: buffers: one in use, the others for what is made ahead.
         threads: torch threads of the work. The setting of the caller stays as it is.
 
-    >>> list(in_background(iter([1, 2, 3]), lambda item, buffer: item * buffer, [10, 10], ahead=1, threads=1))
+    >>> list(in_background(iter([1, 2, 3]), lambda item, buffer: item * buffer, [10, 10], threads=1))
     [10, 20, 30]
     """
     import torch
 
-    free: queue.Queue[Buffer] = queue.Queue()
+    free: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[tuple[Made, Buffer] | BaseException | None] = queue.SimpleQueue()
     for buffer in ring:
         free.put(buffer)
-    ready: queue.Queue[tuple[Made, Buffer] | BaseException | None] = queue.Queue(ahead)
     stop, begun = threading.Event(), threading.Event()
-
-    def put(item: tuple[Made, Buffer] | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
 
     def work() -> None:
         torch.set_num_threads(threads)  # of this thread, and of those that begin later
         begun.set()
         try:
             for item in items:
-                buffer = _take(free, stop)
-                if buffer is None:
+                buffer = free.get()
+                if buffer is None or stop.is_set():
                     return
-                put((make(item, buffer), buffer))
-            put(None)
+                ready.put((make(item, buffer), buffer))
+            ready.put(None)
         except BaseException as error:
-            put(error)
+            ready.put(error)
 
     before = torch.get_num_threads()
     thread = threading.Thread(target=work, name="slf-loader", daemon=True)
@@ -77,13 +64,5 @@ def in_background(
             free.put(buffer)
     finally:
         stop.set()
+        free.put(None)  # wakes a thread that waits for a buffer
         thread.join()
-
-
-def _take(free: queue.Queue[Buffer], stop: threading.Event) -> Buffer | None:
-    while not stop.is_set():
-        try:
-            return free.get(timeout=0.1)
-        except queue.Empty:
-            continue
-    return None

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from slf_store.errors import SelectionError, ShardError
 from slf_store.query.background import in_background
 from slf_store.query.manifest import Manifest
 from slf_store.query.order import samples_at, shares
-from slf_store.query.packed import PackedBatch, Rows, new_buffers
+from slf_store.query.packed import Buffer, PackedBatch, Rows, new_buffers
 from slf_store.query.scatter import Scatter
 from slf_store.query.systems import System
 
@@ -140,13 +140,13 @@ class Loader:
         row_bytes = sum(rows.row_bytes for rows in self._rows.values())
         rate = 0.0
 
-        def gather(step: Step, buffers: dict[str, NDArray[Any]]) -> PackedBatch:
+        def gather(step: Step, buffers: dict[str, Buffer]) -> PackedBatch:
             nonlocal rate
             samples, position = step
-            values = {name: buffers[name][: len(samples)] for name in names}
             start = time.perf_counter()
-            for name, out in values.items():
+            for name, out in buffers.items():
                 self._rows[name].gather(samples, out)
+            values = {name: out.values[: len(samples)] for name, out in buffers.items()}
             rate = len(samples) * row_bytes / (time.perf_counter() - start)
             return PackedBatch(samples, values, position)
 
@@ -163,7 +163,7 @@ class Loader:
                 told, horizon = len(coming) - 1, READ_AHEAD
                 yield coming.popleft()
 
-        return in_background(told_early(), gather, ring, ahead=AHEAD, threads=self.threads)
+        return in_background(told_early(), gather, ring, threads=self.threads)
 
     def _will_need(self, samples: NDArray[np.int64]) -> None:
         for rows in self._rows.values():

@@ -130,14 +130,14 @@ def _find(path: Path, dataset: Any) -> tuple[int, tuple[int, ...], np.dtype[Any]
     return offset, shape, dtype
 
 
-def will_need(mapped: NDArray[Any], row: int) -> None:
-    """Ask the system to begin reading one row of what :func:`map_values` gave; it does not wait."""
+def will_need(mapped: NDArray[Any], row: int, rows: int = 1) -> None:
+    """Ask the system to begin reading rows of what :func:`map_values` gave; it does not wait."""
     pages = mapped.base
     if isinstance(pages, mmap.mmap):
         row_bytes = mapped.strides[0]
         first = mapped.ctypes.data % mmap.ALLOCATIONGRANULARITY + row * row_bytes  # numpy maps from a page's begin
         start = first // mmap.PAGESIZE * mmap.PAGESIZE
-        pages.madvise(mmap.MADV_WILLNEED, start, first + row_bytes - start)
+        pages.madvise(mmap.MADV_WILLNEED, start, first + rows * row_bytes - start)
 
 
 def read_values(path: Path) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from slf_store.query.layout import layout
 from slf_store.query.loader import Loader
 from slf_store.query.manifest import Located, Manifest
 from slf_store.query.order import order, samples_at, shares
-from slf_store.query.packed import Rows
+from slf_store.query.packed import Buffer, Rows
 from slf_store.query.plain import assemble_plain
 from slf_store.query.scaling import sum_by_halves
 from slf_store.query.systems import system
@@ -132,7 +132,7 @@ def test_numpy_and_torch_add_to_the_same_bits(n: int) -> None:
 def test_gathered_rows_are_those_of_h5py(made: Manifest, samples: list[int], name: str) -> None:
     located, wanted = made.constituents[name], np.array(samples)
     out = np.ones((len(samples), *located.shape), located.dtype)
-    Rows(made, located).gather(wanted, out)
+    Rows(made, located).gather(wanted, Buffer(out))
     for value, i in zip(out, samples, strict=True):
         there = located.shard[i] >= 0
         stored = read_values(located.paths[located.shard[i]])[located.row[i]] if there else np.zeros_like(value)
@@ -161,6 +161,7 @@ def test_a_batch_that_is_kept_is_never_overwritten_and_others_take_no_new_memory
     assert len(places) <= 2
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("workers", "how"), [(0, None), (3, "fork"), (2, "spawn")])
 def test_batches_are_the_same_for_any_number_of_workers(made: Manifest, workers: int, how: str | None) -> None:
     wanted = [numbers(b) for b in Loader(made, system("full-input"), batch_size=4, seed=2).batches(7, 30)]
