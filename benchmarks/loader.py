@@ -53,7 +53,7 @@ SLOW_SECONDS = 6.0
 """How long a slow way is watched."""
 PUBLISHED_ROWS = 4000
 PEERS = ("lmdb", "lance", "webdataset", "litdata")
-SECTIONS = ("limits", "ours", "h5py", "published", *PEERS, "cold", "memory", "start", "cuda")
+SECTIONS = ("packed", "dense", "h5py", "published", *PEERS, "cold", "memory", "start", "cuda")
 WIDTH = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in shapes().values())
 """Bytes of a sample."""
 DENSE = {"float32": 4, "bfloat16": 2}
@@ -61,82 +61,78 @@ DENSE = {"float32": 4, "bfloat16": 2}
 Figures = dict[str, Any]
 
 
-def best(make: Callable[[], Iterator[int]], rounds: int = ROUNDS) -> float:
-    """Samples a second of the fastest round; `make` gives an iterator over the sizes of batches."""
-    rates = []
+def best(ways: dict[str, Callable[[], Iterator[int]]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Samples a second of the fastest round of each way; they take turns, so that a busy moment meets all of them."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        start = time.perf_counter()
-        seen = sum(make())
-        rates.append(seen / (time.perf_counter() - start))
-    return max(rates)
+        for name, way in ways.items():
+            start = time.perf_counter()
+            seen = sum(way())
+            rates[name].append(seen / (time.perf_counter() - start))
+    return {name: max(found) for name, found in rates.items()}
 
 
 def rate(samples: float, width: int = WIDTH, **more: object) -> Figures:
     return {"samples/s": round(samples, 1), "GB/s": round(samples * width / 1e9, 3), **more}
 
 
-def limits(packed: np.ndarray, figures: Figures) -> None:
-    """(a) copying packed samples out of memory, and writing dense batches, with one thread and with all."""
+def packed_batches(manifest: Manifest, packed: np.ndarray, figures: Figures) -> None:
+    """(a) copying packed samples out of memory and (b) our packed batches, with one thread and with all."""
+    n = len(manifest) // BATCH * BATCH
     ring = [torch.zeros((BATCH, WIDTH), dtype=torch.uint8) for _ in range(3)]
     source = torch.from_numpy(packed)
+    loader = Loader(manifest, system("full-input"), batch_size=BATCH)
+    buffers = new_buffers(manifest, loader.scatter.names, BATCH, pinned=False)
+    rows = {name: Rows(manifest, manifest.constituents[name]) for name in buffers}
 
     def copy() -> Iterator[int]:
-        for number, start in enumerate(range(0, len(packed) - BATCH + 1, BATCH)):
+        for number, start in enumerate(range(0, n, BATCH)):
             ring[number % 3].copy_(source[start : start + BATCH])
+            yield BATCH
+
+    def gather() -> Iterator[int]:
+        for start in range(0, n, BATCH):
+            samples = order(0, 0, len(manifest))[start : start + BATCH]
+            for name, out in buffers.items():
+                rows[name].gather(samples, out)
             yield BATCH
 
     for threads in sorted({1, cores()}):
         torch.set_num_threads(threads)
-        figures[f"a memcpy, {threads} threads"] = rate(best(copy))
-        for dtype, size in DENSE.items():
-            dense = [torch.ones((BATCH, dense_width(size)), dtype=torch.uint8) for _ in range(3)]
+        loader = Loader(manifest, system("full-input"), batch_size=BATCH, threads=threads)
+        ways = {
+            f"a memcpy, {threads} threads": copy,
+            f"(gathering alone, {threads} threads)": gather,
+            f"b packed batches, {threads} threads": lambda loader=loader: (len(b.samples) for b in loader.packed(0, n)),
+        }
+        figures |= {name: rate(found) for name, found in best(ways).items()}
 
-            def write(dense: list[torch.Tensor] = dense) -> Iterator[int]:
-                for number in range(100):
-                    dense[number % 3].fill_(number)
+
+def dense_batches(manifest: Manifest, figures: Figures) -> None:
+    """(c) dense batches, and writing as many bytes, with one thread and with all; gathering has one of its own."""
+    n = min(len(manifest), 50 * BATCH) // BATCH * BATCH
+    for threads in sorted({1, cores()}):
+        torch.set_num_threads(threads)
+        for dtype, size in DENSE.items():
+            ring = [torch.ones((BATCH, dense_width(size)), dtype=torch.uint8) for _ in range(3)]
+            loader = Loader(manifest, system("full-input"), batch_size=BATCH, dtype=dtype)
+
+            def write(ring: list[torch.Tensor] = ring) -> Iterator[int]:
+                for number in range(n // BATCH):
+                    ring[number % 3].fill_(number % 7)
                     yield BATCH
 
-            figures[f"writing dense {dtype}, {threads} threads"] = rate(best(write), dense_width(size))
+            ways = {
+                f"writing dense {dtype}, {threads} threads": write,
+                f"c dense {dtype}, gathering thread + {threads}": lambda loader=loader: map(len, loader.batches(0, n)),
+            }
+            figures |= {name: rate(found, dense_width(size)) for name, found in best(ways).items()}
     torch.set_num_threads(cores())
 
 
 def dense_width(size: int) -> int:
     """Bytes of a dense sample: conditioning, mask, guide and target (float32)."""
     return 256 * 768 * size + 256 + 4 * 3 * (8 * 8 + 128 * 128)
-
-
-def ours(manifest: Manifest, figures: Figures) -> None:
-    """(b) packed and (c) dense batches."""
-    n = len(manifest)
-    torch.set_num_threads(1)
-    loader = Loader(manifest, system("full-input"), batch_size=BATCH)
-    buffers = new_buffers(manifest, loader.scatter.names, BATCH, pinned=False)
-    rows = {name: Rows(manifest, manifest.constituents[name]) for name in buffers}
-
-    def gather() -> Iterator[int]:
-        for start in range(0, n - BATCH + 1, BATCH):
-            samples = order(0, 0, n)[start : start + BATCH]
-            for name, out in buffers.items():
-                rows[name].gather(samples, out)
-            yield BATCH
-
-    figures["(gathering alone, without the thread)"] = rate(best(gather, ROUNDS + 1))
-    torch.set_num_threads(cores())
-    for threads in sorted({1, cores()}):
-        loader = Loader(manifest, system("full-input"), batch_size=BATCH, threads=threads)
-        figures[f"b packed batches, {threads} threads"] = rate(
-            best(lambda loader=loader: (len(batch.samples) for batch in loader.packed(samples=n)), ROUNDS + 1)
-        )
-    for threads in sorted({1, cores()}):
-        torch.set_num_threads(threads)
-        for dtype, size in DENSE.items():
-            loader = Loader(manifest, system("full-input"), batch_size=BATCH, dtype=dtype)
-            samples = min(n, 6400)
-            figures[f"c dense {dtype}, gathering thread + {threads}"] = rate(
-                best(lambda loader=loader, samples=samples: (len(batch) for batch in loader.batches(samples=samples))),
-                dense_width(size),
-            )
-    torch.set_num_threads(cores())
 
 
 def naive_h5py(manifest: Manifest, figures: Figures) -> None:
@@ -373,14 +369,14 @@ def run(folder: Path, given: argparse.Namespace, figures: Figures) -> None:
         np.save(folder / "order.npy", order(0, 0, len(manifest)))
         packed = write_packed(manifest, packed_file)
         sections: dict[str, Callable[[], None]] = {
-            "limits": lambda: limits(packed, figures),
-            "ours": lambda: ours(manifest, figures),
+            "packed": lambda: packed_batches(manifest, packed, figures),
+            "dense": lambda: dense_batches(manifest, figures),
             "h5py": lambda: naive_h5py(manifest, figures),
             "published": lambda: published(folder, packed, figures),
             "memory": lambda: memory(manifest, figures),
             "cuda": lambda: cuda(manifest, figures),
         }
-        for name in ("limits", "ours", "h5py", "published", "memory", "cuda"):
+        for name in ("packed", "dense", "h5py", "published", "memory", "cuda"):
             if name in asked:
                 sections[name]()
                 note()
