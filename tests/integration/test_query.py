@@ -141,8 +141,10 @@ def test_places_of_a_large_snapshot_are_kept_until_something_moves(
     assert not folder.exists()
     monkeypatch.setattr(locations, "WORTH_KEEPING", 1)
     asked: list[int] = []
-    ask = manifest_module.read_locations
-    monkeypatch.setattr(manifest_module, "read_locations", lambda *given: (asked.append(1), ask(*given))[1])
+    ask = manifest_module.require_unchanged
+    monkeypatch.setattr(
+        manifest_module, "require_unchanged", lambda *given, **more: (asked.append(1), ask(*given, **more))[1]
+    )
 
     def opened() -> tuple[bool, list[bytes]]:
         asked.clear()
@@ -166,9 +168,8 @@ def test_places_of_a_large_snapshot_are_kept_until_something_moves(
             "UPDATE extraction SET state = 'failed', error_code = 'test' WHERE constituent_id IN"
             " (SELECT id FROM constituent WHERE name NOT IN ('target', 'image_guide'))"
         )
-    changed, other = opened()
-    assert changed
-    assert other != wanted
+    with pytest.raises(ShardError, match="no longer matches the store"):
+        opened()
 
 
 def test_a_lost_shard_is_named_with_snapshot_constituent_and_clip(store: Store, sample: Path) -> None:

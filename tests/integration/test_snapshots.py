@@ -17,7 +17,8 @@ from slf_store.jobs.import_snapshot import import_snapshot
 from slf_store.jobs.training import create_run, run_row, train
 from slf_store.jobs.verify import verify
 from slf_store.privacy.blocklist import allow, block
-from slf_store.privacy.plan import Target, plan
+from slf_store.privacy.plan import plan
+from slf_store.privacy.target import Target
 from slf_store.query.about import diff
 from slf_store.query.clips import clips
 from slf_store.query.drift import changes
@@ -216,7 +217,7 @@ def test_an_import_writes_nowhere_else(store: Store, export: Path, tmp_path: Pat
 
 def test_an_erasure_names_the_copies_it_cannot_reach(extracted: Store, frozen: str, export: Path) -> None:
     somebody = str(extracted.select("split = 'dev'").columns["identity"][0])
-    assert str(export) in plan(extracted, Target.parse(somebody)).exports
+    assert str(export) in plan(extracted, Target(somebody)).exports
 
 
 def test_a_snapshot_that_no_longer_matches_says_what_changed(extracted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
