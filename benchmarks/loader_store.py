@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -35,14 +36,14 @@ EXTRACTED = text("""
     FROM (SELECT id, place_id, CAST(row_number() OVER (ORDER BY id) - 1 AS int) AS n FROM clip) AS numbered
 """)
 FROZEN = text("""
-    INSERT INTO snapshot (name, hash, predicate, layout, missing, seed, clips, normalisation)
-    VALUES (:name, 'made up', 'true', 'slf-256x768', 'error', 0, (SELECT count(*) FROM clip),
+    INSERT INTO snapshot (name, hash, predicate, layout, blocks, missing, seed, clips, normalisation)
+    VALUES (:name, 'made up', 'true', 'slf-256x768', CAST(:blocks AS jsonb), 'error', 0, (SELECT count(*) FROM clip),
             CAST(:normalisation AS jsonb))
     RETURNING id
 """)
 FROZEN_CONSTITUENT = text("""
-    INSERT INTO snapshot_constituent (snapshot_id, constituent_id, data_checksum, missing_clips)
-    VALUES (:snapshot, :key, 'made up', 0)
+    INSERT INTO snapshot_constituent (snapshot_id, constituent_id, data_checksum, missing_clips, present, value_hashes)
+    VALUES (:snapshot, :key, 'made up', 0, :present, :hashes)
 """)
 FROZEN_CLIPS = text("""
     INSERT INTO snapshot_clip (snapshot_id, position, clip_id, part, age, gender, ethnicity, language)
@@ -87,11 +88,16 @@ def make_store(store: Store, clips: int, *, sparse: bool) -> None:
             connection.execute(EXTRACTED, {"key": keys[spec.name], "shards": shards, "rows": ROWS})
         standard = {block.name: block.columns for block in LAYOUTS["slf-256x768"].blocks if block.scaling == "standard"}
         statistics = {name: {"mean": [0.1] * columns, "std": [0.7] * columns} for name, columns in standard.items()}
-        import json
-
-        snapshot = connection.execute(FROZEN, {"name": SNAPSHOT, "normalisation": json.dumps(statistics)}).scalar_one()
+        frozen = {
+            "name": SNAPSHOT,
+            "normalisation": json.dumps(statistics),
+            "blocks": json.dumps([block.as_json() for block in LAYOUTS["slf-256x768"].blocks]),
+        }
+        snapshot = connection.execute(FROZEN, frozen).scalar_one()
+        ids = np.array(connection.execute(text("SELECT id FROM clip ORDER BY id")).scalars().all(), "<i8")
+        values = {"present": np.packbits(np.ones(len(ids), bool)).tobytes(), "hashes": (ids * 7919).tobytes()}
         for key in keys.values():
-            connection.execute(FROZEN_CONSTITUENT, {"snapshot": snapshot, "key": key})
+            connection.execute(FROZEN_CONSTITUENT, {"snapshot": snapshot, "key": key, **values})
         connection.execute(FROZEN_CLIPS, {"snapshot": snapshot})
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM (ANALYZE) extraction, snapshot_clip, clip, shard"))
