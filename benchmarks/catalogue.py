@@ -116,8 +116,9 @@ def run(
     timings.note("clips", len(files))
     timings.note("identities", len({file.identity for file in files}))
     timings.note("videos", len({(file.identity, file.video) for file in files}))
-    size, time_ns = (statements.SCANNED_COLUMNS.index((name, "int8")) for name in ("file_bytes", "file_mtime_ns"))
+    at_size, at_time = (statements.SCANNED_COLUMNS.index((name, "int8")) for name in ("file_bytes", "file_mtime_ns"))
 
+    looks = {path: (row[at_size], row[at_time], None, None) for path, row in rows.items()}
     with timings.timed("bare COPY of the same rows"):
         bare_copy(store, list(rows.values()))
     with store.engine.begin() as connection:
@@ -128,9 +129,7 @@ def run(
         """As `slf ingest` does; the number of clips that were new."""
         new = 0
         with Writer(store.engine, source) as writer:
-            for difference in compare(
-                store.engine, source, files, lambda f: (rows[f.path][size], rows[f.path][time_ns], None, None), BATCH
-            ):
+            for difference in compare(store.engine, source, files, lambda file: looks[file.path], BATCH):
                 mark(store.engine, difference)
                 todo = difference.new + difference.changed
                 for start in range(0, len(todo), BATCH):
@@ -185,10 +184,11 @@ def bare_copy(store: Store, rows: list[tuple[Any, ...]]) -> None:
         assert driver is not None
         with driver.cursor() as cursor:
             cursor.execute(sql.SQL("CREATE TABLE bare ({})").format(columns))
-            with cursor.copy("COPY bare FROM STDIN (FORMAT BINARY)") as stream:
-                stream.set_types([kind for _, kind in statements.SCANNED_COLUMNS])
-                for row in rows:
-                    stream.write_row(row)
+        connection.commit()  # rows of a table that is new in their transaction would not be logged
+        with driver.cursor() as cursor, cursor.copy("COPY bare FROM STDIN (FORMAT BINARY)") as stream:
+            stream.set_types([kind for _, kind in statements.SCANNED_COLUMNS])
+            for row in rows:
+                stream.write_row(row)
         connection.commit()
         with driver.cursor() as cursor:
             cursor.execute("DROP TABLE bare")

@@ -82,8 +82,9 @@ def packed_batches(manifest: Manifest, packed: np.ndarray, figures: Figures) -> 
     ring = [torch.zeros((BATCH, WIDTH), dtype=torch.uint8) for _ in range(3)]
     source = torch.from_numpy(packed)
     loader = Loader(manifest, system("full-input"), batch_size=BATCH)
-    buffers = new_buffers(manifest, loader.scatter.names, BATCH, pinned=False)
-    rows = {name: Rows(manifest, manifest.constituents[name]) for name in buffers}
+    names = loader.scatter.names
+    buffers = [new_buffers(manifest, names, BATCH, pinned=False) for _ in range(3)]
+    rows = {name: Rows(manifest, manifest.constituents[name]) for name in names}
 
     def copy() -> Iterator[int]:
         for number, start in enumerate(range(0, n, BATCH)):
@@ -93,7 +94,7 @@ def packed_batches(manifest: Manifest, packed: np.ndarray, figures: Figures) -> 
     def gather() -> Iterator[int]:
         for start in range(0, n, BATCH):
             samples = order(0, 0, len(manifest))[start : start + BATCH]
-            for name, out in buffers.items():
+            for name, out in buffers[start // BATCH % 3].items():
                 rows[name].gather(samples, out)
             yield BATCH
 
@@ -427,6 +428,8 @@ def compare(figures: Figures) -> None:
             figures[f"b / a, {threads} threads (goal 0.8)"] = round(share, 3)
             for dtype in DENSE:
                 limit = per_second(f"writing dense {dtype}, {threads} threads")
+                if not limit:
+                    continue
                 share = per_second(f"c dense {dtype}, gathering thread + {threads}") / limit
                 figures[f"c / limit, {dtype}, {threads} threads (goal 0.5)"] = round(share, 3)
 

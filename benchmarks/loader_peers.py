@@ -2,8 +2,9 @@
 
     PEERS_PYTHON loader_peers.py NAME FOLDER RECORD_BYTES BATCH SECONDS
 
-FOLDER holds `packed.bin`, the samples one after the other, and `order.npy`. Prints one JSON object. Each peer fills the
-same (BATCH, RECORD_BYTES) uint8 array, the same way in which it would be asked by a trainer that wants to be fast.
+FOLDER holds `packed.bin`, the samples one after the other, and `order.npy`. Prints one JSON object. Each peer fills
+the same three (BATCH, RECORD_BYTES) uint8 arrays in turn, in the way in which a trainer would ask it that wants to be
+fast.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+RING = 3
+"""Arrays that batches go to in turn, as those of one who gathers ahead."""
 Fill = Callable[[np.ndarray, np.ndarray], None]
 """Fill a batch (B, bytes) with the samples of these indices."""
 
@@ -115,23 +118,23 @@ def litdata(folder: Path, samples: np.ndarray) -> tuple[Fill, str]:
 
 def measure(fill: Fill, order: np.ndarray, width: int, batch: int, seconds: float) -> dict[str, float]:
     """Batches until the time is over, after as many samples as there are, or half the time, to warm up."""
-    out = np.zeros((batch, width), np.uint8)
+    ring = [np.zeros((batch, width), np.uint8) for _ in range(RING)]
     blocks = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)]
     begin, at = time.perf_counter(), 0
     while at < len(blocks) and time.perf_counter() - begin < seconds / 2:
-        fill(out, blocks[at])
+        fill(ring[at % RING], blocks[at])
         at += 1
     rates = []
     for _ in range(3):
         start, seen = time.perf_counter(), 0
         while time.perf_counter() - start < seconds / 3 and seen < len(order):
-            fill(out, blocks[at % len(blocks)])
+            fill(ring[at % RING], blocks[at % len(blocks)])
             at, seen = at + 1, seen + batch
         rates.append(seen / (time.perf_counter() - start))
     return {
         "samples/s": round(max(rates), 1),
         "GB/s": round(max(rates) * width / 1e9, 3),
-        "last byte": int(out[-1, -1]),
+        "last byte": int(ring[at % RING][-1, -1]),
     }
 
 

@@ -26,7 +26,7 @@ OWNER = "slf"
 
 SETTINGS = """\
 # Written by slf-store at each start. To change a setting use ALTER SYSTEM, which wins.
-shared_buffers = 128MB
+shared_buffers = 512MB
 effective_cache_size = 1GB
 maintenance_work_mem = 256MB
 max_connections = 100

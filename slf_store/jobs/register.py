@@ -74,9 +74,10 @@ def register_rows(engine: Engine, source_id: int, rows: Rows, screen: Screen = _
         copy_rows(connection, "scanned", statements.SCANNED_COLUMNS, rows)
         connection.execute(statements.MERGE_IDENTITIES, values)
         new = connection.execute(statements.MERGE_VIDEOS, values).rowcount
-        changed = []
-        if new < len({row[:3] for row in rows}):  # in a video that is new no clip can have changed
-            changed = list(connection.execute(statements.CHANGED, values).scalars())
+        if new == len({row[:3] for row in rows}):  # videos of this transaction's own: nobody knows a clip of them
+            connection.execute(statements.NEW_CLIPS, values)
+            return 0
+        changed = list(connection.execute(statements.CHANGED, values).scalars())
         if changed:
             for statement in statements.FORGET_VALUES:
                 connection.execute(statement, {"clips": changed})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -15,6 +18,8 @@ from slf_store.jobs import sql_ingest as statements
 
 Look = tuple[int, int, int | None, int | None]
 """Size (bytes) and time (ns) of a clip's file, and of the file of sound beside it."""
+Batch = list[tuple[str, str, list[ClipFile]]]
+"""Split, identity, and its files there."""
 
 
 @dataclass
@@ -62,15 +67,16 @@ def compare(
         size: about how many files at a time.
     """
     walked: set[tuple[str, str]] = set()
-    waiting: list[tuple[str, list[ClipFile]]] = []
-    for (split, identity), group in groupby(files, key=lambda file: (file.split, file.identity)):
-        if waiting and (waiting[0][1][0].split != split or sum(len(some) for _, some in waiting) >= size):
-            yield _difference(engine, source_id, waiting, look)
-            waiting = []
-        waiting.append((identity, list(group)))
-        walked.add((split, identity))
-    if waiting:
-        yield _difference(engine, source_id, waiting, look)
+    with ThreadPoolExecutor(1) as pool:  # the database is asked of the next batch while one is compared
+        asked: deque[tuple[Batch, Future[dict[str, str]]]] = deque()
+        for batch in _batches(files, size):
+            walked.update((split, identity) for split, identity, _ in batch)
+            asked.append((batch, pool.submit(_stored, engine, source_id, batch)))
+            if len(asked) > 1:
+                before, stored_lines = asked.popleft()
+                yield _difference(engine, source_id, before, stored_lines.result(), look)
+        for before, stored_lines in asked:
+            yield _difference(engine, source_id, before, stored_lines.result(), look)
     with engine.connect() as connection:
         stored = {(row.split, row.name) for row in connection.execute(statements.KNOWN_IDENTITIES, _values(source_id))}
     for split, rest in groupby(sorted(stored - walked), key=lambda key: key[0]):
@@ -79,30 +85,46 @@ def compare(
             yield _all_gone(engine, source_id, split, left[start : start + 100])
 
 
+def _batches(files: Iterable[ClipFile], size: int) -> Iterator[Batch]:
+    """Whole identities of one split, about `size` files."""
+    batch: Batch = []
+    for (split, identity), group in groupby(files, key=attrgetter("split", "identity")):
+        if batch and (batch[0][0] != split or sum(len(some) for _, _, some in batch) >= size):
+            yield batch
+            batch = []
+        batch.append((split, identity, list(group)))
+    if batch:
+        yield batch
+
+
+def _stored(engine: Engine, source_id: int, batch: Batch) -> dict[str, str]:
+    """{identity: lines of its clips}, of those that are stored."""
+    values = _values(source_id, batch[0][0], [identity for _, identity, _ in batch])
+    with engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(statements.LOOKS, values).all()}
+
+
 def _difference(
     engine: Engine,
     source_id: int,
-    groups: Sequence[tuple[str, list[ClipFile]]],
+    batch: Batch,
+    stored: Mapping[str, str],
     look: Callable[[ClipFile], Look | None],
 ) -> Difference:
     """Compare line by line where an identity is as it was; row by row, which takes five times as long, where not."""
     difference = Difference()
-    split = groups[0][1][0].split
-    with engine.connect() as connection:
-        rows = connection.execute(statements.LOOKS, _values(source_id, split, [identity for identity, _ in groups]))
-        stored = {row[0]: row[1] for row in rows.all()}
     other: dict[str, list[tuple[ClipFile, Look | None]]] = {}
-    for identity, files in groups:
+    for _, identity, files in batch:
         if identity not in stored:
             difference.new += files
             continue
-        looks = [(file, look(file)) for file in files]
-        if {_line(file, found) for file, found in looks} == set(stored[identity].split("\n")):
+        looks = list(map(look, files))
+        if set(map(_line, files, looks)) == set(stored[identity].split("\n")):
             difference.unchanged += len(files)
         else:
-            other[identity] = looks
+            other[identity] = list(zip(files, looks, strict=True))
     if other:
-        _by_row(engine, _values(source_id, split, list(other)), other, difference)
+        _by_row(engine, _values(source_id, batch[0][0], list(other)), other, difference)
     return difference
 
 
@@ -110,9 +132,10 @@ def _line(file: ClipFile, look: Look | None) -> str:
     """As the statement `LOOKS` makes it. A name with a line break in it matches no line: row by row it will."""
     if look is None:
         return file.path
-    if look[2] is None:
-        return f"{file.path}\t{look[0]}\t{look[1]}"
-    return f"{file.path}\t{look[0]}\t{look[1]}\t{look[2]}\t{look[3]}"
+    size, time_ns, sound_size, sound_time_ns = look
+    if sound_size is None:
+        return f"{file.path}\t{size}\t{time_ns}"
+    return f"{file.path}\t{size}\t{time_ns}\t{sound_size}\t{sound_time_ns}"
 
 
 def _by_row(

@@ -129,7 +129,7 @@ FORGET_VALUES = [
 
 _PROBED = [name for name, _ in SCANNED_COLUMNS[SCANNED_COLUMNS.index(("path", "text")) :]]
 
-MERGE_CLIPS = text(f"""
+_CLIPS = f"""
     WITH wanted AS MATERIALIZED ( -- found once for each video: an index asked once for each clip takes a quarter longer
         SELECT identity.name AS identity, video.split, video.name AS video, video.id, place.id AS place_id
         FROM identity
@@ -140,7 +140,9 @@ MERGE_CLIPS = text(f"""
     INSERT INTO clip (video_id, name, place_id, {", ".join(_PROBED)})
     SELECT wanted.id, scanned.clip, wanted.place_id, {", ".join(f"scanned.{name}" for name in _PROBED)}
     FROM scanned JOIN wanted USING (identity, split, video)
-    ORDER BY wanted.id -- as the index is
+"""
+NEW_CLIPS = text(_CLIPS)
+MERGE_CLIPS = text(f"""{_CLIPS}
     ON CONFLICT (video_id, name) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in _PROBED)}, scanned_at = now(), vanished_at = NULL
 """)

@@ -1,10 +1,12 @@
-"""Work done ahead in one background thread."""
+"""Work done ahead in one background thread, and work shared among threads."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -66,3 +68,24 @@ def in_background(
         stop.set()
         free.put(None)  # wakes a thread that waits for a buffer
         thread.join()
+
+
+def in_parallel(work: Callable[[slice], None], n: int) -> None:
+    """`work(part)` for parts of `range(n)`, each in a thread of its own: as many as torch has threads.
+
+    Of much work in small steps this is faster than torch's own threads, which meet at the end of every step.
+
+    >>> seen = [0] * 10
+    >>> in_parallel(lambda part: seen.__setitem__(part, [1] * (part.stop - part.start)), 10)
+    >>> sum(seen)
+    10
+    """
+    import torch
+
+    threads = min(torch.get_num_threads(), n)
+    if threads < 2:
+        return work(slice(0, n))
+    cuts = [n * number // threads for number in range(threads + 1)]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(work, (slice(*cut) for cut in pairwise(cuts))))
+    torch.set_num_threads(torch.get_num_threads())  # the pool's setting is not for threads that begin later

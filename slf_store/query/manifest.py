@@ -14,7 +14,7 @@ from slf_store.query.attributes import LABELS, Attributes, Labels
 from slf_store.query.drift import CONSTITUENTS, require_complete, require_unchanged
 from slf_store.query.layout import Layout
 from slf_store.query.locate import read_columns
-from slf_store.query.locations import LocationFile, Places
+from slf_store.query.locations import LocationFile, Places, read_state
 from slf_store.query.snapshot import frozen_layout, snapshot_row
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Located:
         paths: shard files, absolute.
         shard: (n,) int32 index into `paths`, -1 where the clip has none.
         row: (n,) int32 row in that shard.
+        heads: of each shard, where its values begin in the file and how many there are; empty where nobody knows yet.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Located:
     paths: tuple[Path, ...]
     shard: NDArray[np.int32]
     row: NDArray[np.int32]
+    heads: tuple[tuple[int, int], ...] = ()
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -107,13 +109,14 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
         clips = read_columns(connection, CLIPS, KINDS, {"snapshot": row["id"], "part": part})
         ids = clips["clip_id"]
         entries = connection.execute(CONSTITUENTS, {"snapshot": row["id"]}).mappings().all()
-        path = store.settings.home / "cache" / "locations" / f"{row['hash']}-{part}.npz"
-        file = LocationFile(connection, path, [entry["id"] for entry in entries], ids)
+        state = read_state(connection, [entry["id"] for entry in entries])
+        file = LocationFile(store.settings.home, row["hash"], part, state, ids)
         places = file.read()
         if places is None:
-            found = require_unchanged(connection, row, clips["position"], ids, whole=part == "all")
-            places = {entry["name"]: (list(at.paths), at.shard, at.row) for entry, at in found}
-            file.write(places)
+            unchanged = require_unchanged(connection, row, clips["position"], ids, whole=part == "all")
+            found = {entry["name"]: (list(at.paths), at.shard, at.row) for entry, at in unchanged}
+            file.write(store.shards, found)
+            places = {name: (*at, []) for name, at in found.items()}
     constituents = {entry["name"]: _located(dict(entry), places[entry["name"]], store.shards) for entry in entries}
     frozen = frozen_layout(row["layout"], row["blocks"])
     attributes = Attributes(clips["age"], {label: Labels.of(clips[label].tolist()) for label in LABELS})
@@ -121,7 +124,7 @@ def open_snapshot(store: Store, name: str, part: Part = "all") -> Manifest:
 
 
 def _located(entry: dict[str, Any], places: Places, shards: Path) -> Located:
-    paths, shard, row = places
+    paths, shard, row, heads = places
     files = tuple(shards / path for path in paths)
     shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
-    return Located(entry["name"], entry["version"], shape, dtype, files, shard, row)
+    return Located(entry["name"], entry["version"], shape, dtype, files, shard, row, tuple(heads))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slf_store.errors import ShardError
 from slf_store.query.manifest import Located, Manifest
-from slf_store.shards.reader import map_values, will_need
+from slf_store.shards.reader import map_at, map_values, will_need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,7 +152,11 @@ class Rows:
         """The map of a shard, which must hold every row that the manifest names: nothing checks that later."""
         path, located = self.located.paths[shard], self.located
         try:
-            mapped = map_values(path)
+            if located.heads:
+                offset, rows = located.heads[shard]
+                mapped = map_at(path, offset, (rows, *located.shape), located.dtype)
+            else:
+                mapped = map_values(path)
             if (mapped.shape[1:], mapped.dtype) != (located.shape, located.dtype) or len(mapped) <= self._last[shard]:
                 raise ShardError(
                     f"shard {path} holds {mapped.shape} {mapped.dtype}, not row {self._last[shard]} of "

@@ -21,6 +21,7 @@ from slf_store.query.draw import draw
 from slf_store.query.encode import map_ethnicities
 from slf_store.query.layout import Block, Layout
 from slf_store.query.locate import BlockReader, hold_clips, locate
+from slf_store.query.locations import LocationFile, read_state
 from slf_store.query.selection import IMAGES, Selection
 from slf_store.query.statistics import column_statistics
 from slf_store.query.values import active_constituent
@@ -122,10 +123,12 @@ def freeze(
     ids, count = selection.clip_ids, _Count(progress, len(selection) * len(selection.constituents))
     normalisation: dict[str, Any] = {}
     used: list[FrozenConstituent] = []
+    found: dict[str, tuple[list[str], NDArray[np.int32], NDArray[np.int32]]] = {}
     with store.engine.begin() as connection:
+        rows = {name: active_constituent(connection, name) for name in selection.constituents}
+        state = read_state(connection, [row["id"] for row in rows.values()])
         hold_clips(connection, ids)
-        for constituent in selection.constituents:
-            row = active_constituent(connection, constituent)
+        for constituent, row in rows.items():
             places = locate(connection, row["id"], len(ids))
             reader = BlockReader(store.shards, places, tuple(row["shape"]), np.dtype(row["dtype"]))
             checksum = data_checksum(reader, count.add)
@@ -134,6 +137,7 @@ def freeze(
                 raise SelectionError(
                     f"{missing} clips have lost {constituent} since they were selected", hint="select again"
                 )
+            found[constituent] = list(places.paths), places.shard, places.row
             packed, hashes = np.packbits(places.present).tobytes(), places.value_hash.astype("<i8").tobytes()
             used.append(FrozenConstituent(row["id"], constituent, row["version"], checksum, missing, packed, hashes))
             if _is_standardised(selection.layout, constituent):
@@ -155,6 +159,9 @@ def freeze(
         detail = {"snapshot": name, "hash": digest, "clips": len(ids), "predicate": selection.predicate}
         detail["ethnicity_mapping"] = mapping
         record(connection, "freeze", detail)
+    for part, of_part in (("all", np.ones(len(ids), bool)), ("train", train), ("validation", ~train)):
+        located = {name: (paths, shard[of_part], row[of_part]) for name, (paths, shard, row) in found.items()}
+        LocationFile(store.settings.home, digest, part, state, ids[of_part]).write(store.shards, located)
     return Frozen(name, digest, len(ids), parts.count("validation"))
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slf_store.errors import ShardError
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -81,22 +84,21 @@ def map_shard(path: Path) -> ShardContents:
 def map_values(path: Path) -> NDArray[Any]:
     """Map the `values` of a shard: (n, ...) read-only, no bytes read yet.
 
-    It goes through h5py's low-level interface, which takes a third of the time: a first batch opens hundreds of shards.
-
     Raises:
         ShardError: the file is missing, not HDF5, cut short, or not contiguous.
     """
-    from h5py import h5d, h5f, h5p
+    return _with_values(path, _map)
 
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_file_locking(False, False)
+
+def map_at(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Map values of which :func:`find_values` said where they lie: a tenth of the time, HDF5 is not asked.
+
+    Raises:
+        ShardError: the file is missing or cut short.
+    """
     try:
-        file = h5f.open(bytes(path), h5f.ACC_RDONLY, access)
-        try:
-            return _map(path, h5d.open(file, b"values"))
-        finally:
-            file.close()
-    except (OSError, KeyError) as error:
+        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -106,11 +108,21 @@ def find_values(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
     Raises:
         ShardError: the file is missing, not HDF5, cut short, or not contiguous.
     """
-    import h5py
+    return _with_values(path, _find)
 
+
+def _with_values(path: Path, use: Callable[[Path, Any], Found]) -> Found:
+    """What `use` makes of the path and h5py's low-level dataset: the high level takes three times as long."""
+    from h5py import h5d, h5f, h5p
+
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(False, False)
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _find(path, file["values"].id)
+        file = h5f.open(bytes(path), h5f.ACC_RDONLY, access)
+        try:
+            return use(path, h5d.open(file, b"values"))
+        finally:
+            file.close()
     except (OSError, KeyError) as error:
         raise _unreadable(path, error) from error
 

@@ -155,7 +155,7 @@ def test_places_of_a_large_snapshot_are_kept_until_something_moves(
     first, again = opened(), opened()
     wanted = first[1]
     assert (first[0], again) == (True, (False, wanted))
-    assert [str(at) for at in open_snapshot(kept, "kept").constituents.values()] == [
+    assert [str(replace(at, heads=())) for at in open_snapshot(kept, "kept").constituents.values()] == [
         str(at) for at in plain.constituents.values()
     ]
     compact(kept, target_rows=100)
