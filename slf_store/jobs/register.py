@@ -75,7 +75,9 @@ def register_rows(engine: Engine, source_id: int, rows: Rows, screen: Screen = _
         connection.execute(statements.MERGE_IDENTITIES, values)
         new = connection.execute(statements.MERGE_VIDEOS, values).rowcount
         if new == len({row[:3] for row in rows}):  # videos of this transaction's own: nobody knows a clip of them
+            connection.execute(statements.CHECKS, {"role": "replica"})
             connection.execute(statements.NEW_CLIPS, values)
+            connection.execute(statements.CHECKS, {"role": "origin"})
             return 0
         changed = list(connection.execute(statements.CHANGED, values).scalars())
         if changed:

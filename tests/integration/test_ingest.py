@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from slf_store.errors import DatasetError
+from slf_store.jobs import sql_ingest
 from slf_store.jobs.coverage import coverage_summary
-from slf_store.jobs.ingest import ingest
+from slf_store.jobs.ingest import ingest, register_source
 from slf_store.jobs.pool import extract
+from slf_store.jobs.register import register_rows
 from slf_store.store import Store
 
 pytestmark = pytest.mark.integration
@@ -31,6 +34,22 @@ def test_the_official_tree_is_registered_and_a_second_scan_opens_nothing(store: 
     assert {r["split"] for r in store.query("SELECT DISTINCT split FROM clips")} == {"dev", "test"}
     again = ingest(store, sample)
     assert (again.new, again.changed, again.unchanged) == (0, 0, 18)
+
+
+def test_clips_of_new_and_of_known_videos_are_written_alike(store: Store) -> None:
+    """The first batch makes the video and is inserted unchecked; the second merges into what is there."""
+    with store.engine.begin() as connection:
+        source = register_source(connection, Path("/made/up"), "made up", "folder")["id"]
+        connection.execute(sql_ingest.NEW_PLACES, {"source_id": source, "splits": ["dev"]})
+    facts = ("ok", None, None, 1.0, 25.0, 25, 64, 64, True, 16000, 1, 10, 20, "sum", None, None, None, None)
+    rows = [("ann", "dev", "v", clip, "path", *facts) for clip in "abcd"]
+    assert [register_rows(store.engine, source, rows[:2]), register_rows(store.engine, source, rows)] == [0, 0]
+    written = store.query("SELECT to_jsonb(clip) - 'id' - 'name' - 'scanned_at' AS c, name FROM clip ORDER BY name")
+    assert [row["name"] for row in written] == list("abcd")
+    assert all(row["c"] == written[0]["c"] for row in written)
+    assert written[0]["c"]["place_id"] is not None
+    with pytest.raises(IntegrityError, match="fk_clip_video_id_video"), store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE clip SET video_id = 0")  # the foreign key is asked again
 
 
 def test_one_split_and_a_plain_folder_are_accepted(store: Store, sample: Path, tmp_path: Path) -> None:
