@@ -26,7 +26,7 @@ from slf_store.privacy.blocklist import read_blocklist
 from slf_store.shards.checksum import file_checksum
 from slf_store.store import Store
 
-BATCH = 5000
+BATCH = 10_000
 """Clips per transaction, and compared with the store at a time."""
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """A source with this file in its root holds drawn faces and synthesised voices."""

@@ -158,7 +158,7 @@ def test_places_of_a_large_snapshot_are_kept_until_something_moves(
     assert [str(replace(at, heads=())) for at in open_snapshot(kept, "kept").constituents.values()] == [
         str(at) for at in plain.constituents.values()
     ]
-    freeze(kept, select(kept, "split = 'test'", missing="zero"), "frozen now")
+    freeze(kept, select(kept, "split = 'dev'", missing="zero"), "frozen now")
     asked.clear()
     assert (len(open_snapshot(kept, "frozen now")) > 0, asked) == (True, [])  # freezing has left its places behind
     compact(kept, target_rows=100)
