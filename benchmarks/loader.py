@@ -355,12 +355,14 @@ def run(folder: Path, given: argparse.Namespace, figures: Figures) -> None:
     """All sections that are asked for."""
     asked = given.only or [name for name in SECTIONS if name != "cuda" or given.device == "cuda"]
 
-    def note() -> None:
-        for name, value in list(figures.items())[note.told :]:  # type: ignore[attr-defined]
-            print(f"{name}: {value}", file=sys.stderr, flush=True)
-        note.told = len(figures)  # type: ignore[attr-defined]
+    told = 0
 
-    note.told = 0  # type: ignore[attr-defined]
+    def note() -> None:
+        nonlocal told
+        for name, value in list(figures.items())[told:]:
+            print(f"{name}: {value}", file=sys.stderr, flush=True)
+        told = len(figures)
+
     with embedded(folder / "store") as store:
         start = time.perf_counter()
         make_store(store, given.samples, sparse=False)

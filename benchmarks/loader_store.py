@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from slf_store.constituents.spec import ConstituentSpec
+from slf_store.dataset.metadata import IdentityMeta
 from slf_store.dataset.synthetic.catalogue import DEV_CLIPS, TEST_CLIPS, make_catalogue
 from slf_store.jobs import sql_ingest as statements
 from slf_store.jobs.constituents import register
@@ -103,8 +105,8 @@ def make_store(store: Store, clips: int, *, sparse: bool) -> None:
         connection.execute(text("VACUUM (ANALYZE) extraction, snapshot_clip, clip, shard"))
 
 
-def register_clips(store: Store, clips: int) -> None:
-    """Clips of a catalogue without media, as `slf ingest` would find them."""
+def register_clips(store: Store, clips: int) -> Mapping[str, IdentityMeta]:
+    """Clips of a catalogue without media, as `slf ingest` would find them; what a metadata file says of its people."""
     test = round(clips * TEST_CLIPS / (DEV_CLIPS + TEST_CLIPS))
     catalogue = make_catalogue(clips - test, test)
     files = list(catalogue.files())
@@ -118,6 +120,7 @@ def register_clips(store: Store, clips: int) -> None:
     with Writer(store.engine, source) as writer:
         for start in range(0, len(rows), BATCH):
             writer.add(rows[start : start + BATCH])
+    return catalogue.meta
 
 
 def new_shard(connection: Connection, key: int, sealed: SealedShard) -> int:

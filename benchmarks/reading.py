@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from slf_store.query.values import gather
+from slf_store.query.locate import BlockReader, Places
 from slf_store.shards.reader import find_values, map_values
 from slf_store.shards.writer import seal_shard
 
@@ -66,9 +66,11 @@ def _measure(
     in_order = np.argsort(chosen)
     locations: Locations = [(int(i), paths[chosen[i] // shard_rows], int(chosen[i] % shard_rows)) for i in in_order]
     shuffled = sorted(locations)
+    shard, row = (chosen // shard_rows).astype(np.int32), (chosen % shard_rows).astype(np.int32)
+    places = Places(tuple(paths), shard, row, np.zeros(len(chosen), np.int64))
 
     def ours() -> np.ndarray[Any, Any]:
-        return gather(folder, locations, len(chosen), shape, DTYPE)[0]
+        return BlockReader(folder, places, shape, DTYPE).read(slice(0, len(chosen)))
 
     def by_map(wanted: Locations) -> np.ndarray[Any, Any]:
         maps = {path: map_values(folder / path) for path in paths}

@@ -20,16 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loader_store import register_clips, shapes
 from sqlalchemy import text
 
 from slf_store.constituents.spec import ConstituentSpec
-from slf_store.dataset.synthetic.catalogue import DEV_CLIPS, TEST_CLIPS, make_catalogue
 from slf_store.db.embedded import EmbeddedServer
 from slf_store.db.readonly import run_text
-from slf_store.jobs import sql_ingest as statements
 from slf_store.jobs.constituents import register
-from slf_store.jobs.ingest import BATCH, register_source
-from slf_store.jobs.register import Writer, register_metadata
+from slf_store.jobs.register import register_metadata
 from slf_store.query.layout import layout
 from slf_store.query.locate import hold_clips, locate
 from slf_store.query.manifest import open_snapshot
@@ -86,29 +84,18 @@ def run(store: Store, clips: int) -> dict[str, float]:
         timed(statement, lambda s=statement: run_text(store.engine, s, timeout_s=600))
     everything = store.select("true", missing="skip")
     timed("rows of a snapshot", lambda: write(store, everything, keys))
-    for which in ("first", "again"):
-        timed(f"open_snapshot, {which}", lambda: open_snapshot(store, "all"))
+    timed("open_snapshot, places asked for", lambda: open_snapshot(store, "all"))
     figures["MB after"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return figures
 
 
 def fill(store: Store, clips: int) -> dict[str, int]:
     """The catalogue and its extractions; {constituent: key}."""
-    test = round(clips * TEST_CLIPS / (DEV_CLIPS + TEST_CLIPS))
-    catalogue = make_catalogue(clips - test, test)
-    files = list(catalogue.files())
-    rows = [
-        (file.identity, file.split, file.video, file.clip, file.path, "ok", None, None, *fact, *[None] * 4)
-        for file, fact in zip(files, catalogue.facts(len(files)), strict=True)
-    ]
-    with store.engine.begin() as connection:
-        source = register_source(connection, Path("/voxceleb2"), "voxceleb2", "voxceleb2")["id"]
-        connection.execute(statements.NEW_PLACES, {"source_id": source, "splits": ["dev", "test"]})
-    with Writer(store.engine, source) as writer:
-        for start in range(0, len(rows), BATCH):
-            writer.add(rows[start : start + BATCH])
-    register_metadata(store.engine, source, catalogue.meta)
-    specs = [ConstituentSpec(name, "array", (1, 192), "float16", "", "", 1) for name in CONSTITUENTS]
+    meta = register_clips(store, clips)
+    source = store.query("SELECT id FROM source")[0]["id"]
+    register_metadata(store.engine, source, meta)
+    kinds = {"face": ((1,), "float32"), **shapes()}
+    specs = [ConstituentSpec(name, "array", *kinds[name], "", "", 1) for name in CONSTITUENTS]
     with store.engine.begin() as connection:
         keys = register(connection, specs)
     for key in keys.values():

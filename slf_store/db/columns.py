@@ -11,8 +11,6 @@ from psycopg import Cursor, sql
 
 HEADER = 20
 """Bytes before the elements of a one-dimensional array as PostgreSQL sends it."""
-SEPARATOR, NULL = "\x1e", "\x1f"
-"""What texts are joined with, and what stands for no text: no name holds them."""
 
 
 def fetch_columns(
@@ -32,7 +30,7 @@ def fetch_columns(
         the same object.
     """
     gathered = [
-        sql.SQL("string_agg(coalesce({0}, {1}), {2}) AS {0}").format(sql.Identifier(name), NULL, SEPARATOR)
+        sql.SQL("json_agg({0}) AS {0}").format(sql.Identifier(name))  # any character may stand in a name
         if kind == "text"
         else sql.SQL("array_send(array_agg({0})) AS {0}").format(sql.Identifier(name))
         for name, kind in columns
@@ -47,8 +45,8 @@ def fetch_columns(
 
 def _column(kind: str, value: Any) -> NDArray[Any]:
     if kind == "text":
-        texts = value.split(SEPARATOR) if value is not None else []
-        same: dict[str, str | None] = {NULL: None}
+        texts: list[str | None] = value or []
+        same: dict[str | None, str | None] = {}
         return np.fromiter(map(same.setdefault, texts, texts), object, len(texts))
     dtype = np.dtype([("bytes", ">i4"), ("value", kind)])
     sent = np.frombuffer(value or bytes(HEADER), dtype, offset=HEADER)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slf_store.errors import ShardError
+from slf_store.shards.flush import flush
 
 FORMAT = "slf-backup-1"
 MANIFEST = "manifest.json"
@@ -137,7 +138,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         ) from error
     for place in (*(folder / "objects").iterdir(), folder / "objects", folder):
         if place.is_dir():
-            flush_folder(place)
+            flush(place)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -172,15 +173,6 @@ def prune(folder: Path, manifest: Manifest) -> int:
             path.unlink()
             gone += 1
     return gone
-
-
-def flush_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(body: dict[str, Any]) -> str:

@@ -169,7 +169,10 @@ def import_snapshot(
 
 def _spec(folder: Path, entry: dict[str, Any]) -> ConstituentSpec:
     """The declaration of a constituent; its name becomes a folder, so it must be a plain word."""
-    spec = ConstituentSpec(**{**entry["spec"], "shape": tuple(entry["spec"]["shape"])})
+    try:
+        spec = ConstituentSpec(**{**entry["spec"], "shape": tuple(entry["spec"]["shape"])})
+    except (TypeError, KeyError, ValueError) as error:
+        raise ShardError(f"{folder}: no spec of {entry['name']!r}: {error}", hint="export it again") from None
     if (spec.name, spec.version, spec.kind) != (entry["name"], entry["version"], "array") or not PLAIN.match(spec.name):
         raise ShardError(
             f"{folder}: the spec of {entry['name']!r} does not give version {entry['version']}", hint="export it again"

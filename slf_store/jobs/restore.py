@@ -21,10 +21,11 @@ from slf_store.db.pgdump import load
 from slf_store.errors import ConfigError, DatabaseError, ShardError
 from slf_store.faults import fault_point
 from slf_store.jobs.backup import missing_objects
-from slf_store.jobs.backup_folder import BackupFile, Manifest, copy_checked, flush_folder, object_path, read_manifest
+from slf_store.jobs.backup_folder import BackupFile, Manifest, copy_checked, object_path, read_manifest
 from slf_store.jobs.verify import verify
 from slf_store.settings import Settings
 from slf_store.shards.checksum import file_checksum
+from slf_store.shards.flush import flush
 from slf_store.store import Store
 
 HELD = ("shards", "runs", "receipts", "blocklist.key")
@@ -168,7 +169,7 @@ def _copy_files(settings: Settings, folder: Path, manifest: Manifest, progress: 
                 (settings.home / path).unlink(missing_ok=True)
             raise ShardError(f"the backup is damaged: {error.what}", hint="use another backup") from error
     for place in {(settings.home / file.path).parent for file in manifest.files}:
-        flush_folder(place)
+        flush(place)
 
 
 def _checked_dump(folder: Path, manifest: Manifest) -> Path:

@@ -86,6 +86,8 @@ def in_parallel(work: Callable[[slice], None], n: int) -> None:
     if threads < 2:
         return work(slice(0, n))
     cuts = [n * number // threads for number in range(threads + 1)]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(work, (slice(*cut) for cut in pairwise(cuts))))
-    torch.set_num_threads(torch.get_num_threads())  # the pool's setting is not for threads that begin later
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, (slice(*cut) for cut in pairwise(cuts))))
+    finally:
+        torch.set_num_threads(torch.get_num_threads())  # the pool's setting is not for threads that begin later

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from slf_store.errors import NotFoundInStore, SelectionError
 from slf_store.query.arrow import clip_ids_of
-from slf_store.query.values import active_constituent, gather, read_locations
+from slf_store.query.values import active_constituent, read_values
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -101,9 +101,8 @@ class Constituent:
             yield self._read(ids[start : start + size])
 
     def _read(self, ids: NDArray[np.int64]) -> Values:
-        with self._store.engine.connect() as connection:
-            locations = read_locations(connection, self._id, ids)
-        return Values(*gather(self._store.shards, locations, len(ids), self.shape, self.dtype), ids)
+        with self._store.engine.begin() as connection:
+            return Values(*read_values(self._store, connection, self._id, self.shape, self.dtype, ids), ids)
 
 
 def _find(store: Store, name: str, version: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from slf_store.query.locate import BlockReader, Places
 from slf_store.query.selection import IMAGES
 from slf_store.query.snapshot import snapshot_row
 from slf_store.shards.checksum import file_checksum
+from slf_store.shards.flush import flush
 from slf_store.shards.writer import seal_shard
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def export_snapshot(store: Store, name: str, folder: Path, progress: Progress | 
             detail = {"snapshot": name, "hash": snapshot["hash"], "clips": len(ids), "folder": str(folder)}
             record(connection, "export", detail)
         partial.rename(folder)
-        _fsync(folder.parent)
+        flush(folder.parent)
     except OSError as error:
         raise ShardError(f"cannot write {folder}: {error}", hint="free space or correct the permissions") from error
     finally:
@@ -220,13 +221,5 @@ def _flush(folder: Path) -> None:
     """Everything in the folder is on the disk: shards are already, their new names and the rest are not."""
     for path in folder.rglob("*"):
         if path.is_dir() or path.suffix != ".h5":
-            _fsync(path)
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush(path)
+    flush(folder)

@@ -13,8 +13,8 @@ from psycopg import sql
 from sqlalchemy import Connection, text
 
 from slf_store.db.columns import fetch_columns
-from slf_store.errors import ShardError
-from slf_store.shards.reader import ShardContents, map_shard
+from slf_store.shards.reader import map_shard
+from slf_store.shards.rows import read_rows
 
 BLOCK_BYTES = 64 << 20
 """Values read at a time."""
@@ -95,6 +95,8 @@ def locate(connection: Connection, constituent_id: int, n: int) -> Places:
 class BlockReader:
     """Values of one constituent of n clips, in their order, a block of at most 64 MiB at a time.
 
+    Those of one shard are read in the order of its file, adjacent ones at once.
+
     Args:
         shards: the shard folder.
         places: where they lie.
@@ -103,7 +105,6 @@ class BlockReader:
 
     def __init__(self, shards: Path, places: Places, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._shards, self.places, self.shape, self.dtype = shards, places, shape, dtype
-        self._open: dict[int, ShardContents] = {}
         self.step = max(1, BLOCK_BYTES // max(1, int(np.prod(shape)) * dtype.itemsize))
 
     def __iter__(self) -> Iterator[tuple[slice, NDArray[Any]]]:
@@ -119,41 +120,24 @@ class BlockReader:
     def read(self, block: slice) -> NDArray[Any]:
         """Values of some clips."""
         values = np.zeros((block.stop - block.start, *self.shape), self.dtype)
-        for contents, wanted, rows in self._parts(block):
-            values[wanted] = contents.values[rows]
+        for path, wanted, rows in self._parts(block):
+            read_rows(path, rows, values, wanted)
         return values
 
     def lengths(self, block: slice) -> NDArray[np.int32] | None:
         """True rows of each value; None where the constituent has no variable length."""
         lengths, variable = np.zeros(block.stop - block.start, np.int32), False
-        for contents, wanted, rows in self._parts(block):
-            if contents.lengths is not None:
-                lengths[wanted], variable = contents.lengths[rows], True
+        for path, wanted, rows in self._parts(block):
+            stored = map_shard(path).lengths
+            if stored is not None:
+                lengths[wanted], variable = stored[rows], True
         return lengths if variable else None
 
-    def _parts(self, block: slice) -> Iterator[tuple[ShardContents, NDArray[np.int64], NDArray[np.int32]]]:
-        shard, row = self.places.shard[block], self.places.row[block]
+    def _parts(self, block: slice) -> Iterator[tuple[Path, NDArray[np.int64], NDArray[np.int64]]]:
+        """Shard by shard: the file, which of the block's clips it holds, and in which rows."""
+        shard, row = self.places.shard[block], self.places.row[block].astype(np.int64)
         order = np.argsort(shard, kind="stable")
         cuts = np.flatnonzero(np.diff(shard[order])) + 1
         for wanted in np.split(order, cuts):
-            number = int(shard[wanted[0]]) if len(wanted) else -1
-            if number < 0:
-                continue
-            contents = self._contents(number)
-            if int(row[wanted].max()) >= len(contents.values):
-                raise ShardError(
-                    f"shard {self.places.paths[number]} has fewer values than the database says",
-                    hint="run `slf verify`",
-                )
-            yield contents, wanted, row[wanted]
-
-    def _contents(self, number: int) -> ShardContents:
-        found = self._open.get(number)
-        if found is None:
-            found = self._open[number] = map_shard(self._shards / self.places.paths[number])
-            if found.values.shape[1:] != self.shape or found.values.dtype != self.dtype:
-                raise ShardError(
-                    f"shard {self.places.paths[number]} holds {found.values.dtype} {found.values.shape[1:]}",
-                    hint="run `slf verify`",
-                )
-        return found
+            if len(wanted) and shard[wanted[0]] >= 0:
+                yield self._shards / self.places.paths[int(shard[wanted[0]])], wanted, row[wanted]

@@ -73,6 +73,8 @@ class Rows:
         self._asked: set[int] = set()
         self._starts = np.full(len(located.paths), -1, np.int64)
         self._ends = np.zeros(len(located.paths), np.int64)
+        if len(located.row) and located.row.min() < 0:  # what is gathered is not looked at again
+            raise ShardError(f"snapshot {manifest.name}, constituent {located.name}: a row below 0")
         self._last = np.zeros(len(located.paths), np.int32)  # as `row`: of one type, the next line is 15 times as fast
         np.maximum.at(self._last, located.shard[located.present], located.row[located.present])
         self._view: Tensor | None = None

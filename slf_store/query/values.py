@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,20 +9,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from slf_store.errors import NotFoundInStore
-from slf_store.shards.rows import read_rows
+from slf_store.query.locate import BlockReader, hold_clips, locate
 
 if TYPE_CHECKING:
     from slf_store.store import Store
-
-LOCATIONS = text("""
-    -- Where the values of some clips lie.
-    SELECT wanted.position, shard.path, extraction.shard_row
-    FROM unnest(CAST(:clip_ids AS bigint[])) WITH ORDINALITY AS wanted (clip_id, position)
-    JOIN extraction ON extraction.clip_id = wanted.clip_id AND extraction.constituent_id = :constituent
-    JOIN shard ON shard.id = extraction.shard_id
-    WHERE extraction.state = 'done'
-    ORDER BY shard.path, extraction.shard_row
-""")
 
 ACTIVE = text("""
     -- The active version of a constituent made last.
@@ -59,34 +48,20 @@ def read_constituent(store: Store, name: str, clip_ids: NDArray[np.int64]) -> tu
         NotFoundInStore: no such constituent.
         ShardError: a shard is missing or damaged.
     """
-    with store.engine.connect() as connection:
+    with store.engine.begin() as connection:
         row = active_constituent(connection, name)
-        locations = read_locations(connection, row["id"], clip_ids)
-    return gather(store.shards, locations, len(clip_ids), tuple(row["shape"]), np.dtype(row["dtype"]))
+        return read_values(store, connection, row["id"], tuple(row["shape"]), np.dtype(row["dtype"]), clip_ids)
 
 
-def read_locations(
-    connection: Connection, constituent_id: int, clip_ids: NDArray[np.int64]
-) -> list[tuple[int, str, int]]:
-    """(position in clip_ids, shard path, row) of every clip that has the constituent, in the order of the shards."""
-    found = connection.execute(LOCATIONS, {"clip_ids": clip_ids.tolist(), "constituent": constituent_id})
-    return [(position - 1, path, row) for position, path, row in found]
-
-
-def gather(
-    shards: Path, locations: list[tuple[int, str, int]], n: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+def read_values(
+    store: Store,
+    connection: Connection,
+    constituent_id: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    clip_ids: NDArray[np.int64],
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Read rows of shards, those of one shard in the order of its file: values (n, *shape) and present (n,)."""
-    values = np.zeros((n, *shape), dtype)
-    present = np.zeros(n, bool)
-    start = 0
-    while start < len(locations):
-        stop = start
-        while stop < len(locations) and locations[stop][1] == locations[start][1]:
-            stop += 1
-        block = locations[start:stop]
-        positions = np.array([position for position, _, _ in block])
-        read_rows(shards / block[0][1], np.array([row for _, _, row in block]), values, positions)
-        present[positions] = True
-        start = stop
-    return values, present
+    """The same of one version, in the connection's transaction."""
+    hold_clips(connection, clip_ids)
+    places = locate(connection, constituent_id, len(clip_ids))
+    return BlockReader(store.shards, places, shape, dtype).read(slice(0, len(clip_ids))), places.present

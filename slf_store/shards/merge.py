@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from slf_store.errors import ShardError
 from slf_store.shards.checksum import file_checksum
+from slf_store.shards.flush import flush
 from slf_store.shards.reader import map_values
 from slf_store.shards.writer import TEMPORARY_PREFIX, SealedShard, unwritable
 
@@ -63,7 +64,7 @@ def merge_shards(target: Path, parts: Sequence[Part]) -> SealedShard:
         checksum = file_checksum(temporary)
         size = temporary.stat().st_size
         temporary.rename(target / name)
-        _fsync(target)
+        flush(target)
     except OSError as error:
         raise unwritable(target.parent.name, target, error) from error
     finally:
@@ -102,7 +103,7 @@ def _write(path: Path, parts: Sequence[Part]) -> None:
             if lengths is not None:
                 file["length"][at : at + len(part.rows)] = lengths
             at += len(part.rows)
-    _fsync(path)
+    flush(path)
 
 
 def _start(file: Any, first: Path, total: int, mapped: NDArray[Any], variable: bool) -> None:
@@ -132,11 +133,3 @@ def _check(part: Part) -> NDArray[np.int32] | None:
     if len(part.rows) and (part.rows.max() >= len(clips) or not np.array_equal(clips[part.rows], part.clip_ids)):
         raise ShardError(f"shard {part.path} holds other clips than the database says", hint="run `slf verify`")
     return None if lengths is None else lengths[part.rows]
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from slf_store.errors import ShardError
 from slf_store.faults import fault_point
 from slf_store.shards.checksum import file_checksum
+from slf_store.shards.flush import flush
 
 FORMAT_VERSION = 1
 TEMPORARY_PREFIX = ".writing-"
@@ -87,7 +88,7 @@ def seal_shard(
         temporary.rename(target / name)
         fault_point("seal.renamed")
         for level in (target, target.parent, folder):  # the folders may be new, too
-            _fsync_folder(level)
+            flush(level)
         fault_point("seal.folder_fsynced")
     except OSError as error:
         for path in (temporary, target / name):
@@ -137,11 +138,3 @@ def unwritable(constituent: str, target: Path, error: OSError) -> ShardError:
         f"cannot write a shard of {constituent} in {target}: {error}",
         hint="free space or correct the permissions, then run the same command again: nothing is lost",
     )
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,18 @@ from typer.testing import CliRunner, Result
 
 from slf_store.cli.main import app
 from slf_store.db.tables import SystemRow
-from slf_store.errors import ConfigError, NotFoundInStore, SelectionError, ShardError
+from slf_store.errors import ConfigError, NotFoundInStore, SelectionError, ShardError, SlfError
+from slf_store.jobs import sql_ingest
 from slf_store.jobs.import_snapshot import import_snapshot
+from slf_store.jobs.ingest import register_source
+from slf_store.jobs.register import register_rows
 from slf_store.jobs.training import create_run, run_row, train
 from slf_store.jobs.verify import verify
 from slf_store.privacy.blocklist import allow, block
 from slf_store.privacy.plan import plan
 from slf_store.privacy.target import Target
 from slf_store.query.about import diff
-from slf_store.query.clips import clips
+from slf_store.query.clips import clips, matching
 from slf_store.query.drift import changes
 from slf_store.query.export import export_snapshot
 from slf_store.query.exported import open_export
@@ -29,6 +35,7 @@ from slf_store.query.manifest import Manifest, open_snapshot
 from slf_store.query.snapshot import freeze
 from slf_store.query.systems import add_system, find_system, remove_system, system
 from slf_store.query.values import active_constituent
+from slf_store.shards.checksum import file_checksum
 from slf_store.store import Store
 
 pytestmark = pytest.mark.integration
@@ -179,8 +186,6 @@ def test_an_import_has_the_same_hash_batches_and_loss_and_refuses_the_blocked(
 def test_a_damaged_export_is_refused_and_leaves_nothing(
     extracted: Store, export: Path, tmp_path: Path, file: str
 ) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(export, copy)
     path = sorted(copy.rglob("*.h5"))[0] if file == "shard" else copy / file
@@ -202,9 +207,61 @@ def test_a_damaged_export_is_refused_and_leaves_nothing(
     assert before == (extracted.query("SELECT count(*) AS n FROM source"), sorted(extracted.shards.rglob("*.h5")))
 
 
-def test_an_import_writes_nowhere_else(store: Store, export: Path, tmp_path: Path) -> None:
-    import shutil
+HOSTILE: dict[str, Callable[[Any], Any]] = {
+    "no constituents": lambda about: about.pop("constituents"),
+    "another format": lambda about: about.update(format=99),
+    "a negative count": lambda about: about.update(clips=-1),
+    "a path upwards": lambda about: about["constituents"][0]["files"][0].update(path="../../etc/passwd"),
+    "an absolute path": lambda about: about["manifest"].update(path="/etc/passwd"),
+    "Python objects": lambda about: about["constituents"][0].update(dtype="O"),
+    "rows that no file has": lambda about: about["constituents"][0]["files"][0].update(rows=1),
+    "blocks that are none": lambda about: about["layout"].update(blocks=[{"first": "x"}]),
+    "statistics that are none": lambda about: about["normalisation"].update(mel={"mean": "much"}),
+}
 
+
+@pytest.mark.parametrize("what", [*HOSTILE, "no JSON", "no Parquet", "no columns", "nothing", "a folder"])
+def test_a_hostile_export_is_one_clear_error(export: Path, tmp_path: Path, what: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    copy = tmp_path / "copy"
+    shutil.copytree(export, copy, copy_function=os.link)
+    path, clips = copy / "snapshot.json", copy / "clips.parquet"
+    about = json.loads(path.read_text("utf-8"))
+    path.unlink()
+    if what in HOSTILE:
+        HOSTILE[what](about)
+    elif what in ("no Parquet", "no columns"):
+        clips.unlink()
+        if what == "no Parquet":
+            clips.write_bytes(b"PAR1 no table PAR1")
+        else:
+            pq.write_table(pa.table({"position": [0]}), clips)
+        about["manifest"]["checksum"] = file_checksum(clips)
+    if what == "a folder":
+        path.mkdir()
+    elif what != "nothing":
+        path.write_text("{" * 100_000 if what == "no JSON" else json.dumps(about))
+    with pytest.raises(SlfError) as error:
+        open_export(copy)
+    assert str(copy) in str(error.value) or "clips.parquet" in str(error.value)
+
+
+def test_a_name_may_hold_any_character(store: Store) -> None:
+    with store.engine.begin() as connection:
+        source = register_source(connection, Path("/made/up"), "made up", "folder")["id"]
+        connection.execute(sql_ingest.NEW_PLACES, {"source_id": source, "splits": ["dev"]})
+    facts = ("ok", None, None, 1.0, 25.0, 25, 64, 64, True, 16000, 1, 10, 20, "sum", None, None, None, None)
+    names = ["a\x1eb", "\x1f", 'c"d\\', "line\nbreak", "%s", "é"]
+    register_rows(store.engine, source, [(name, "dev", "v", "c", "p", *facts) for name in names])
+    found = matching(store, "true")
+    assert sorted(found["identity"].tolist()) == sorted(names)
+    assert set(found["gender"].tolist()) == {None}
+    assert len(store.clips().to_arrow()) == len(names)
+
+
+def test_an_import_writes_nowhere_else(store: Store, export: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(export, copy)
     about = json.loads((copy / "snapshot.json").read_text("utf-8"))

@@ -88,7 +88,7 @@ def test_a_step_of_sealing_that_fails_leaves_no_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    place = {"fsync": (writer.os, "fsync"), "rename": (Path, "rename"), "folder": (writer, "_fsync_folder")}
+    place = {"fsync": (writer.os, "fsync"), "rename": (Path, "rename"), "folder": (writer, "flush")}
     monkeypatch.setattr(*place[step], full)
     with pytest.raises(ShardError, match="the disk is full"):
         seal(tmp_path, np.zeros((1, 2)))
