@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -81,7 +82,7 @@ class Clips:
             ConfigError: pyarrow is not installed.
             SelectionError: the predicate is no valid condition, or takes too long.
         """
-        pa = _pyarrow()
+        pa = tool("pyarrow")
         with self._reading() as cursor:
             # The extended protocol takes one statement: what passes here cannot end the COPY's parenthesis either.
             cursor.execute(self._statement(sql.SQL("clips.*"), "LIMIT 0"), prepare=True)
@@ -105,7 +106,7 @@ class Clips:
             ConfigError: pyarrow is not installed.
             SelectionError: the predicate is no valid condition, or takes too long.
         """
-        return _pyarrow().Table.from_batches(self.to_batches())
+        return tool("pyarrow").Table.from_batches(self.to_batches())
 
     def to_pandas(self) -> pandas.DataFrame:
         """All rows as a data frame: those of :meth:`to_arrow`.
@@ -114,10 +115,7 @@ class Clips:
             ConfigError: pyarrow or pandas is not installed.
             SelectionError: the predicate is no valid condition, or takes too long.
         """
-        try:
-            import pandas  # noqa: F401
-        except ImportError:
-            raise _missing("pandas") from None
+        tool("pandas")
         return self.to_arrow().to_pandas()
 
     def _statement(self, columns: sql.Composable, limit: str = "") -> sql.Composed:
@@ -200,13 +198,14 @@ def _parse(block: bytes, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
     return table.combine_chunks().to_batches()[0]
 
 
-def _pyarrow() -> Any:
+def tool(module: str) -> Any:
+    """A module of the extra `tools`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
-        import pyarrow
+        return importlib.import_module(module)
     except ImportError:
-        raise _missing("pyarrow") from None
-    return pyarrow
-
-
-def _missing(package: str) -> ConfigError:
-    return ConfigError(f"{package} is not installed", hint="pip install 'slf-store[tools]'")
+        package = module.partition(".")[0]
+        raise ConfigError(f"{package} is not installed", hint="pip install 'slf-store[tools]'") from None

@@ -20,8 +20,9 @@ from slf_store import __version__
 from slf_store.db.locks import HOLD_SEAL_LOCK, SEAL_LOCK
 from slf_store.errors import ConfigError, ShardError
 from slf_store.privacy.audit import record
+from slf_store.query.arrow import tool
 from slf_store.query.drift import require_complete, require_unchanged
-from slf_store.query.exported import CLIPS_FILE, FACTS, FORMAT, SNAPSHOT_FILE, arrow
+from slf_store.query.exported import CLIPS_FILE, FACTS, FORMAT, SNAPSHOT_FILE
 from slf_store.query.locate import BlockReader, Places
 from slf_store.query.selection import IMAGES
 from slf_store.query.snapshot import snapshot_row
@@ -91,7 +92,7 @@ def export_snapshot(store: Store, name: str, folder: Path, progress: Progress | 
         ShardError: the store no longer holds what was frozen, or the disk refuses.
         ConfigError: the folder is there already, or cannot be made.
     """
-    pq = arrow("pyarrow.parquet")
+    pq = tool("pyarrow.parquet")
     folder = folder.absolute()
     if folder.exists():
         raise ConfigError(f"{folder} is there already", hint="name a folder that is not")
@@ -187,7 +188,7 @@ def _copy(
 
 
 def _table(columns: dict[str, list[Any]]) -> Any:
-    pa = arrow("pyarrow")
+    pa = tool("pyarrow")
     kinds = {"position": pa.int32(), **{name: getattr(pa, kind)() for name, kind in FACTS.items()}}
     return pa.table({name: pa.array(values, kinds.get(name, pa.int32())) for name, values in columns.items()})
 

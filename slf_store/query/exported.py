@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -11,7 +10,8 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from slf_store.errors import ConfigError, NotFoundInStore, SelectionError, ShardError
-from slf_store.query.attributes import LABELS, Attributes, Labels
+from slf_store.query.arrow import tool
+from slf_store.query.attributes import LABELS, Attributes
 from slf_store.query.clips import Columns
 from slf_store.query.locate import Places
 from slf_store.query.manifest import Located, Manifest, Part
@@ -164,8 +164,7 @@ def open_export(folder: Path, part: Part = "all") -> Manifest:
             places.shard[chosen],
             places.row[chosen],
         )
-    age = np.array([np.nan if years is None else years for years in columns["age"][chosen].tolist()], np.float64)
-    attributes = Attributes(age, {label: Labels.of(columns[label][chosen].tolist()) for label in LABELS})
+    attributes = Attributes.of_columns({name: columns[name][chosen].tolist() for name in ("age", *LABELS)})
     layout = frozen_layout(about["layout"]["name"], about["layout"]["blocks"])
     ids = columns["clip_id"][chosen].astype(np.int64)
     constituents = dict(sorted(constituents.items()))
@@ -229,7 +228,7 @@ def read_clips(folder: Path) -> Columns:
     Raises:
         ShardError: it is no Parquet file, or lacks a column.
     """
-    parquet, path = arrow("pyarrow.parquet"), folder / CLIPS_FILE
+    parquet, path = tool("pyarrow.parquet"), folder / CLIPS_FILE
     try:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:
@@ -274,18 +273,3 @@ def _kind(table: Any, name: str) -> str:
     """Arrow type of a column, as :data:`FACTS` writes it."""
     kind = str(table.schema.field(name).type)
     return {"double": "float64", "large_string": "string"}.get(kind, kind)
-
-
-def arrow(module: str) -> Any:
-    """A module of pyarrow.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ConfigError(
-            "exported snapshots have a Parquet manifest, and pyarrow is not installed",
-            hint="pip install 'slf-store[tools]'",
-        ) from None
