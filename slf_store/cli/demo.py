@@ -170,7 +170,7 @@ def _freeze(
 
 def _train(stages: Stages, store: Store, plan: DemoPlan, names: tuple[str, str], until_s: float) -> list[str]:
     """Train within what is left of the budget; names of the runs."""
-    from slf_store.cli.research import train_line
+    from slf_store.cli.training import train_line
     from slf_store.jobs.training import create_run, share_unet2, train
 
     left = max(30.0, until_s - stages.elapsed) / 60

@@ -16,15 +16,16 @@ from slf_store.cli import (
     constituents,
     features,
     layout,
-    research,
     selections,
     serve,
     server,
     snapshots,
     sources,
     systems,
+    training,
 )
 from slf_store.cli import evaluate as evaluation
+from slf_store.cli import generate as generation
 from slf_store.cli import models as weights
 from slf_store.cli import privacy as privacies
 from slf_store.cli import quality as qualities
@@ -86,9 +87,9 @@ for verb in (
     care.backup,
     care.restore,
     selections.select,
-    research.train,
-    research.runs,
-    research.generate,
+    training.train,
+    training.runs,
+    generation.generate,
     evaluation.evaluate,
     evaluation.recall,
     evaluation.report,
