@@ -19,6 +19,10 @@ def evaluate(
         list[float] | None, typer.Option("--scale", help="Conditional scale; repeat for more. All when left out.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the generations. All when left out.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=0, help="Solver steps of the generations, 0 = preset's. All when left out."),
+    ] = None,
     part: Annotated[str, typer.Option("--part", help="Part of the snapshot: all, train or validation.")] = "all",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 = as SLF_WORKERS says.")] = 0,
 ) -> None:
@@ -36,6 +40,7 @@ def evaluate(
                 on,
                 scales=scale or None,
                 seed=seed,
+                steps=steps,
                 part=part,
                 workers=workers or store.settings.worker_count,
                 progress=progress,
@@ -43,11 +48,12 @@ def evaluate(
         if context.json:
             context.show(rows)
             return
-        measured = {(row["system"], row["scale"], row["seed"]) for row in rows}
+        measured = {(row["system"], row["scale"], row["seed"], row["steps"]) for row in rows}
         found = [
             row
             for row in recall_rows(store, run)
-            if (row["gallery"], row["part"]) == (on, part) and (row["system"], row["scale"], row["seed"]) in measured
+            if (row["gallery"], row["part"]) == (on, part)
+            and (row["system"], row["scale"], row["seed"], row["steps"]) in measured
         ]
         context.show(one_line_each(found), title=f"{run} on {on}")
 

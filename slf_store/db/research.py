@@ -166,7 +166,15 @@ class Evaluation(Base):
     __tablename__ = "evaluation"
     __table_args__ = (
         UniqueConstraint(
-            "run_id", "gallery_id", "part", "system", "scale", "seed", "constituent_id", name="uq_evaluation_key"
+            "run_id",
+            "gallery_id",
+            "part",
+            "system",
+            "scale",
+            "seed",
+            "steps",
+            "constituent_id",
+            name="uq_evaluation_key",
         ),
         CheckConstraint("part in ('all', 'train', 'validation')", name="part"),
     )
@@ -178,6 +186,9 @@ class Evaluation(Base):
     system: Mapped[str] = mapped_column(comment="the run's system, or random | bicubic-8x8 | real-vs-real")
     scale: Mapped[float] = mapped_column(comment="conditional scale; 0 for a baseline")
     seed: Mapped[int] = mapped_column(BigInteger)
+    steps: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="solver steps of each U-Net; 0 = as the preset says, or a baseline"
+    )
     constituent_id: Mapped[Big] = mapped_column(ForeignKey("constituent.id"), comment="embedding model")
     checkpoint_samples: Mapped[int] = mapped_column(BigInteger)
     probes: Mapped[int]

@@ -70,7 +70,7 @@ def bicubic_probes(store: Store, run: Run, clips: NDArray[np.int64], identities:
                 generations[clip] = generation
     made = np.isin(clips, list(generations))
     keys = np.array([generations[clip] for clip in clips[made].tolist()], np.int64)
-    return Probes(SYSTEM, 0.0, 0, 0, clips[made], identities[made], keys)
+    return Probes(SYSTEM, 0.0, 0, 0, 0, clips[made], identities[made], keys)
 
 
 def _replace(

@@ -22,20 +22,7 @@ CHOICE_SEED = 0
 """Which clips are shown is drawn with this seed from all of them, never by how well they came out."""
 
 PROBES = text("""
-    -- Generated faces of one evaluation, in an order that is the same in every store. Of several numbers of solver
-    -- steps the newest counts, as in the evaluation.
-    WITH newest AS (
-        SELECT generation.steps
-        FROM generation
-        JOIN evaluation ON evaluation.run_id = generation.run_id AND evaluation.scale = generation.scale
-                       AND evaluation.seed = generation.seed
-        JOIN snapshot_clip member ON member.clip_id = generation.clip_id
-                                 AND member.snapshot_id = evaluation.gallery_id
-                                 AND (evaluation.part = 'all' OR member.part = evaluation.part)
-        WHERE evaluation.id = :evaluation AND generation.method = 'diffusion'
-        ORDER BY generation.created_at DESC, generation.id DESC
-        LIMIT 1
-    )
+    -- Generated faces of one evaluation, in an order that is the same in every store.
     SELECT generation.clip_id, generation.path, identity.name AS identity, video.name AS video, clip.name AS clip,
            embedded.vector IS NOT NULL AS detected,
            (SELECT min(rank) FROM match
@@ -45,8 +32,7 @@ PROBES = text("""
                              AND (evaluation.part = 'all' OR member.part = evaluation.part)
     JOIN generation ON generation.run_id = evaluation.run_id AND generation.clip_id = member.clip_id
                    AND generation.method = 'diffusion' AND generation.scale = evaluation.scale
-                   AND generation.seed = evaluation.seed
-    JOIN newest ON newest.steps = generation.steps
+                   AND generation.seed = evaluation.seed AND generation.steps = evaluation.steps
     JOIN clip ON clip.id = generation.clip_id
     JOIN video ON video.id = clip.video_id
     JOIN identity ON identity.id = video.identity_id

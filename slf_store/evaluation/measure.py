@@ -34,13 +34,13 @@ FORGET = text("""
     -- Matches and metrics go with it. The key is that of the table.
     DELETE FROM evaluation
     WHERE run_id = :run AND gallery_id = :snapshot AND part = :part AND system = :system
-      AND scale = :scale AND seed = :seed AND constituent_id = :embedding
+      AND scale = :scale AND seed = :seed AND steps = :steps AND constituent_id = :embedding
 """)
 
 KEEP = text("""
-    INSERT INTO evaluation (run_id, gallery_id, part, system, scale, seed, constituent_id, checkpoint_samples,
+    INSERT INTO evaluation (run_id, gallery_id, part, system, scale, seed, steps, constituent_id, checkpoint_samples,
                             probes, gallery_faces, undetected)
-    SELECT :run, :snapshot, :part, :system, :scale, :seed, :embedding, :samples_seen, :probes, :gallery_faces,
+    SELECT :run, :snapshot, :part, :system, :scale, :seed, :steps, :embedding, :samples_seen, :probes, :gallery_faces,
            (SELECT count(*) FROM generation_embedding
             WHERE generation_id = ANY(CAST(:generations AS bigint[])) AND constituent_id = :embedding
               AND vector IS NULL)
@@ -67,6 +67,7 @@ def evaluate(
     *,
     scales: Sequence[float] | None = None,
     seed: int | None = None,
+    steps: int | None = None,
     part: str = "all",
     workers: int = 1,
     baselines: bool = True,
@@ -77,8 +78,8 @@ def evaluate(
     Every face the run generated for the clips of a snapshot is a probe; the gallery is the real faces of the same
     clips. A clip without a real face embedding is not in the gallery, but its generated face stays a probe (a miss,
     unless the identity has another clip there); a generated face in which no face is detected is a miss too, and
-    counted as `undetected`. Nothing is dropped. Each (scale, seed) is measured for itself; measuring again replaces
-    the old numbers in one transaction, and embeds only what was not embedded yet.
+    counted as `undetected`. Nothing is dropped. Each (scale, seed, steps) is measured for itself; measuring
+    again replaces the old numbers in one transaction, and embeds only what was not embedded yet.
 
     Beside it stand, with scale 0 and seed 0: `random` (exact expectation; the interval holds 95 % of what chance
     reaches), `bicubic-8x8` (the enlarged image guide), both for every clip the run made a face of, and
@@ -90,18 +91,19 @@ def evaluate(
         gallery: name of the snapshot searched in.
         scales: conditional scales; None = all that were generated.
         seed: of the generations; None = all.
+        steps: solver steps they were made with, 0 = as the preset says; None = all.
         part: `train` or `validation`: probes and gallery are that part of the snapshot; `all` for both.
         workers: embedding processes at most.
         baselines: measure the baselines too.
         progress: told (done, total) of the faces to embed.
 
     Returns:
-        One dictionary per evaluation: run, system, scale, seed, gallery, part, embedding, probes, gallery_faces,
+        One dictionary per evaluation: run, system, scale, seed, steps, gallery, part, embedding, probes, gallery_faces,
         undetected, then `recall@1` … `recall@10` (0 to 1), `psnr` (dB) and `ssim` where they apply.
 
     Raises:
         NotFoundInStore: no such run or snapshot, nothing generated, no real faces embedded, a picture is gone.
-        CheckpointError: faces of one (scale, seed) come from different checkpoints.
+        CheckpointError: faces of one (scale, seed, steps) come from different checkpoints.
         ConfigError: no such part, or the settings name another embedding model than the stored one.
         ModelUnavailable: the embedding model cannot be loaded.
 
@@ -111,13 +113,13 @@ def evaluate(
     """
     found = find_run(store, run)
     where = open_gallery(store, gallery, part, embedding_model(store))
-    generated = generated_probes(store, found, where, scales, seed)
+    generated = generated_probes(store, found, where, scales, seed, steps)
     measured = list(generated)
     if baselines:
         clips, first = np.unique(np.concatenate([probes.clips for probes in generated]), return_index=True)
         identities = np.concatenate([probes.identities for probes in generated])[first]
         measured += [bicubic_probes(store, found, clips, identities), real_probes(store, where)]
-        chance = Probes("random", 0.0, 0, 0, clips, identities, np.zeros(0, np.int64))
+        chance = Probes("random", 0.0, 0, 0, 0, clips, identities, np.zeros(0, np.int64))
     generations = np.concatenate([probes.generations for probes in measured]).tolist()
     embed_generations(store, generations, where.embedding, workers=workers, progress=progress)
     measure_likeness(store, generations)
@@ -159,6 +161,7 @@ def _replace(connection: Connection, run: Run, gallery: Gallery, probes: Probes)
         "system": probes.system,
         "scale": probes.scale,
         "seed": probes.seed,
+        "steps": probes.steps,
         "embedding": gallery.embedding.constituent_id,
     }
     connection.execute(LOCK, {"run": run.id})
@@ -166,7 +169,7 @@ def _replace(connection: Connection, run: Run, gallery: Gallery, probes: Probes)
     counts = {"probes": len(probes), "gallery_faces": gallery.faces}
     made = {"samples_seen": probes.samples_seen, "generations": probes.generations.tolist()}
     evaluation, undetected = connection.execute(KEEP, key | counts | made).one()
-    shown = {"run": run.name, "system": probes.system, "scale": probes.scale, "seed": probes.seed}
+    shown = {"run": run.name} | {name: key[name] for name in ("system", "scale", "seed", "steps")}
     place = {"gallery": gallery.name, "part": gallery.part, "embedding": gallery.embedding.name}
     return evaluation, shown | place | counts | {"undetected": undetected}
 

@@ -17,30 +17,22 @@ if TYPE_CHECKING:
     from slf_store.store import Store
 
 GENERATED = text("""
-    -- Faces a run generated for the gallery's clips. Where one (scale, seed) was generated with several numbers of
-    -- solver steps, those of the newest generation count.
-    WITH candidate AS (
-        SELECT generation.*, video.identity_id
-        FROM generation
-        JOIN snapshot_clip member ON member.clip_id = generation.clip_id
-        JOIN clip ON clip.id = generation.clip_id
-        JOIN video ON video.id = clip.video_id
-        WHERE generation.run_id = :run
-          AND generation.method = 'diffusion'
-          AND member.snapshot_id = :snapshot
-          AND (CAST(:part AS text) = 'all' OR member.part = :part)
-          AND (CAST(:scales AS double precision[]) IS NULL
-               OR generation.scale = ANY(CAST(:scales AS double precision[])))
-          AND (CAST(:seed AS bigint) IS NULL OR generation.seed = :seed)
-    ), newest AS (
-        SELECT DISTINCT ON (scale, seed) scale, seed, steps
-        FROM candidate
-        ORDER BY scale, seed, created_at DESC, id DESC
-    )
-    SELECT candidate.id, clip_id, identity_id, scale, seed, samples_seen
-    FROM candidate
-    JOIN newest USING (scale, seed, steps)
-    ORDER BY scale, seed, clip_id
+    -- Faces a run generated for the gallery's clips.
+    SELECT generation.id, generation.clip_id, video.identity_id, generation.scale, generation.seed, generation.steps,
+           generation.samples_seen
+    FROM generation
+    JOIN snapshot_clip member ON member.clip_id = generation.clip_id
+    JOIN clip ON clip.id = generation.clip_id
+    JOIN video ON video.id = clip.video_id
+    WHERE generation.run_id = :run
+      AND generation.method = 'diffusion'
+      AND member.snapshot_id = :snapshot
+      AND (CAST(:part AS text) = 'all' OR member.part = :part)
+      AND (CAST(:scales AS double precision[]) IS NULL
+           OR generation.scale = ANY(CAST(:scales AS double precision[])))
+      AND (CAST(:seed AS bigint) IS NULL OR generation.seed = :seed)
+      AND (CAST(:steps AS bigint) IS NULL OR generation.steps = :steps)
+    ORDER BY generation.scale, generation.seed, generation.steps, generation.clip_id
 """)
 
 REAL = text("""
@@ -88,6 +80,7 @@ class Probes:
         system: the run's system, or the baseline's name.
         scale: conditional scale, 0 for a baseline.
         seed: of the generation, 0 for a baseline.
+        steps: solver steps of each U-Net, 0 = as the preset says, or a baseline.
         samples_seen: by U-Net 1 when the faces were made, 0 for a baseline.
         clips: (n,) int64, the clip each face was made from.
         identities: (n,) int64, whose face it should be.
@@ -97,6 +90,7 @@ class Probes:
     system: str
     scale: float
     seed: int
+    steps: int
     samples_seen: int
     clips: NDArray[np.int64]
     identities: NDArray[np.int64]
@@ -119,13 +113,18 @@ def find_run(store: Store, name: str) -> Run:
 
 
 def generated_probes(
-    store: Store, run: Run, gallery: Gallery, scales: Sequence[float] | None, seed: int | None
+    store: Store,
+    run: Run,
+    gallery: Gallery,
+    scales: Sequence[float] | None,
+    seed: int | None,
+    steps: int | None = None,
 ) -> list[Probes]:
-    """What the run generated for the gallery's clips: one entry per (scale, seed), in that order.
+    """What the run generated for the gallery's clips: one entry per (scale, seed, steps), in that order.
 
     Raises:
         NotFoundInStore: nothing was generated, or not at one of the scales.
-        CheckpointError: faces of one (scale, seed) come from different checkpoints.
+        CheckpointError: faces of one entry come from different checkpoints.
     """
     with store.engine.connect() as connection:
         rows = connection.execute(
@@ -136,19 +135,20 @@ def generated_probes(
                 "part": gallery.part,
                 "scales": None if scales is None else [float(scale) for scale in scales],
                 "seed": seed,
+                "steps": steps,
             },
         ).all()
-    groups: dict[tuple[float, int], list[tuple[int, int, int, int]]] = {}
-    for generation, clip, identity, scale, at_seed, seen in rows:
-        groups.setdefault((scale, at_seed), []).append((generation, clip, identity, seen))
-    absent = sorted(set(map(float, scales or ())) - {scale for scale, _ in groups})
+    groups: dict[tuple[float, int, int], list[tuple[int, int, int, int]]] = {}
+    for generation, clip, identity, scale, at_seed, with_steps, seen in rows:
+        groups.setdefault((scale, at_seed, with_steps), []).append((generation, clip, identity, seen))
+    absent = sorted(set(map(float, scales or ())) - {scale for scale, _, _ in groups})
     if absent or not groups:
         where = f" at scale {', '.join(f'{scale:g}' for scale in absent)}" if absent else ""
         raise NotFoundInStore(
             f"run {run.name!r} has no generated faces for snapshot {gallery.name!r} (part {gallery.part}){where}",
             hint=f"run `slf generate {run.name} --on {gallery.name}` first",
         )
-    return [_one_checkpoint(run, scale, at_seed, faces) for (scale, at_seed), faces in groups.items()]
+    return [_one_checkpoint(run, *key, faces) for key, faces in groups.items()]
 
 
 def real_probes(store: Store, gallery: Gallery) -> Probes:
@@ -167,10 +167,10 @@ def real_probes(store: Store, gallery: Gallery) -> Probes:
             },
         ).all()
     clips, identities = np.array(rows, np.int64).reshape(-1, 2).T
-    return Probes("real-vs-real", 0.0, 0, 0, clips, identities, np.zeros(0, np.int64))
+    return Probes("real-vs-real", 0.0, 0, 0, 0, clips, identities, np.zeros(0, np.int64))
 
 
-def _one_checkpoint(run: Run, scale: float, seed: int, faces: list[tuple[int, int, int, int]]) -> Probes:
+def _one_checkpoint(run: Run, scale: float, seed: int, steps: int, faces: list[tuple[int, int, int, int]]) -> Probes:
     generations, clips, identities, seen = np.array(faces, np.int64).T
     if len(set(seen.tolist())) > 1:
         raise CheckpointError(
@@ -178,4 +178,4 @@ def _one_checkpoint(run: Run, scale: float, seed: int, faces: list[tuple[int, in
             f"({', '.join(map(str, sorted(set(seen.tolist()))))} samples seen)",
             hint="finish `slf generate` with the newest one, so that all faces come from it",
         )
-    return Probes(run.system, scale, seed, int(seen[0]), clips, identities, generations)
+    return Probes(run.system, scale, seed, steps, int(seen[0]), clips, identities, generations)

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from slf_store.store import Store
 
 RECALL = """
-    SELECT run, system, scale, seed, gallery, part, k, recall, ci_low, ci_high, n, undetected, gallery_faces,
+    SELECT run, system, scale, seed, steps, gallery, part, k, recall, ci_low, ci_high, n, undetected, gallery_faces,
            embedding, checkpoint_samples, snapshot_hash, created_at
     FROM recall_at_k
     WHERE (CAST(:run AS text) IS NULL OR run = :run)
       AND (CAST(:k AS integer) IS NULL OR k = :k)
-    ORDER BY run, gallery, part, embedding, system IN ('random', 'bicubic-8x8', 'real-vs-real'), system, scale, seed, k
+    ORDER BY run, gallery, part, embedding, system IN ('random', 'bicubic-8x8', 'real-vs-real'), system, scale, seed,
+             steps, k
 """
 
 TEST_CLIPS = text("""
@@ -32,7 +33,7 @@ TEST_CLIPS = text("""
 """)
 
 BEST_SCALE = text("""
-    -- Scales of a run, best first: mean recall over every k and seed, then the smallest scale.
+    -- Scales of a run, best first: mean recall over every k, seed and number of solver steps, then the smallest scale.
     SELECT evaluation.scale
     FROM evaluation
     JOIN metric ON metric.evaluation_id = evaluation.id AND metric.name = 'recall'
@@ -73,12 +74,12 @@ def recall_rows(store: Store, run: str | None = None, k: int | None = None) -> l
 def one_line_each(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same rows as people read them: one line per evaluation, a column per k, percent with interval.
 
-    >>> row = {"run": "a", "system": "random", "scale": 0.0, "seed": 0, "gallery": "test", "part": "all", "n": 9,
-    ...        "undetected": 0, "embedding": "face_dlib", "k": 1, "recall": 0.25, "ci_low": 0.1, "ci_high": 0.4}
+    >>> row = {"run": "a", "system": "random", "scale": 0.0, "seed": 0, "steps": 0, "gallery": "test", "part": "all",
+    ...        "n": 9, "undetected": 0, "embedding": "face_dlib", "k": 1, "recall": 0.25, "ci_low": 0.1, "ci_high": 0.4}
     >>> one_line_each([row])[0]["recall@1"]
     '25.0 % (10.0–40.0)'
     """
-    same = ("run", "system", "scale", "seed", "gallery", "part", "embedding", "n", "undetected")
+    same = ("run", "system", "scale", "seed", "steps", "gallery", "part", "embedding", "n", "undetected")
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         values = tuple(row[name] for name in same)

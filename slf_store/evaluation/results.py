@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 EVALUATIONS = """
     -- What was measured, and with what. Baselines come after the system they stand beside.
     SELECT evaluation.id, run.name AS run, run.system AS trained_system, run.preset, evaluation.system,
-           evaluation.scale, evaluation.seed, evaluation.part, evaluation.checkpoint_samples AS samples_seen,
+           evaluation.scale, evaluation.seed, evaluation.steps, evaluation.part,
+           evaluation.checkpoint_samples AS samples_seen,
            evaluation.probes, evaluation.gallery_faces, evaluation.undetected, evaluation.created_at,
            gallery.name AS gallery, gallery.hash AS gallery_hash, gallery.clips AS gallery_clips,
            trained.name AS snapshot, trained.hash AS snapshot_hash,
@@ -32,7 +33,7 @@ EVALUATIONS = """
     WHERE cardinality(CAST(:runs AS text[])) = 0 OR run.name = ANY(CAST(:runs AS text[]))
     ORDER BY run.created_at, run.name, gallery.name, evaluation.part, embedding,
              evaluation.system IN ('random', 'bicubic-8x8', 'real-vs-real'), evaluation.system,
-             evaluation.scale, evaluation.seed
+             evaluation.scale, evaluation.seed, evaluation.steps
 """
 
 METRICS = """
@@ -61,6 +62,7 @@ class Result:
     system: str
     scale: float
     seed: int
+    steps: int
     part: str
     samples_seen: int
     probes: int
@@ -84,7 +86,9 @@ class Result:
     @property
     def label(self) -> str:
         """Its name in tables and charts."""
-        return self.system if self.is_baseline else f"{self.system}, scale {self.scale:g}"
+        if self.is_baseline:
+            return self.system
+        return f"{self.system}, scale {self.scale:g}" + (f", {self.steps} steps" if self.steps else "")
 
 
 @dataclass(frozen=True)

@@ -288,12 +288,15 @@ def test_each_scale_and_seed_is_measured_for_itself(world: World) -> None:
         evaluate(world.store, "r", "test", scales=[3.0, 7.0], baselines=False)
 
 
-def test_newest_steps_count_and_mixed_checkpoints_are_refused(world: World) -> None:
+def test_numbers_of_steps_stand_side_by_side_and_mixed_checkpoints_are_refused(world: World) -> None:
     world.add_snapshot("test", [0, 4])
     for steps, vector in ((12, 8), (25, None)):
         for i in (0, 4):
             world.add_generation(i, world.vectors[i if vector is None else vector], steps=steps)
-    assert evaluate(world.store, "r", "test", baselines=False)[0]["recall@1"] == 1
+    few, many = evaluate(world.store, "r", "test", baselines=False)
+    assert (few["steps"], few["recall@1"], many["steps"], many["recall@1"]) == (12, 0.5, 25, 1)
+    assert [row["steps"] for row in recall_rows(world.store, "r", 1)] == [12, 25]
+    assert evaluate(world.store, "r", "test", steps=25, baselines=False) == [many]
     world.add_generation(0, world.vectors[0], scale=2.0, seen=500)
     world.add_generation(4, world.vectors[4], scale=2.0, seen=900)
     with pytest.raises(CheckpointError, match="500, 900 samples seen"):
