@@ -27,7 +27,7 @@ Role = Literal["last", "best"]
 """The checkpoint that training goes on from, or the one with the lowest validation loss."""
 LIBRARIES = ("torch", "diffusers", "safetensors")
 """Whose versions a checkpoint names."""
-_PARTS = ("weights", "ema", "optimiser")
+PARTS = ("weights", "ema", "optimiser")
 
 
 @dataclass
@@ -81,7 +81,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     partial = path.with_name(f".{path.name}.partial") / path.name
     tensors = {
         f"{part}/{name}": tensor.detach().cpu().contiguous()
-        for part in _PARTS
+        for part in PARTS
         for name, tensor in getattr(checkpoint, part).items()
     }
     metadata = {
@@ -109,8 +109,13 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
 
 
 def load_checkpoint(
-    folder: Path | str, which: Which, role: Role = "last", *, parts: tuple[str, ...] = _PARTS
+    folder: Path | str, which: Which, role: Role = "last", *, parts: tuple[str, ...] = PARTS
 ) -> Checkpoint:
+    """Read U-Net `which` of a run folder, as :func:`read_checkpoint` does."""
+    return read_checkpoint(checkpoint_path(folder, which, role), which, parts=parts)
+
+
+def read_checkpoint(path: Path, which: Which, *, parts: tuple[str, ...] = PARTS) -> Checkpoint:
     """Read a checkpoint; `parts=("ema",)` reads only what sampling needs, `parts=()` only what its header says.
 
     Raises:
@@ -118,10 +123,9 @@ def load_checkpoint(
     """
     from safetensors import SafetensorError, safe_open
 
-    path = checkpoint_path(folder, which, role)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}", hint=f"train U-Net {which} of this run first")
-    found: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
         with safe_open(path, "pt") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
