@@ -16,7 +16,8 @@ app = typer.Typer(name="run", help="One training run: show.", no_args_is_help=Tr
 RUNS = """
     -- Where each U-Net of each run stands.
     SELECT run.name, run.system, run.preset, snapshot.name AS snapshot, checkpoint.unet, checkpoint.samples_seen,
-           checkpoint.loss, checkpoint.validation_loss, round(checkpoint.seconds::numeric, 1)::float8 AS seconds, run.created_at,
+           checkpoint.loss, checkpoint.validation_loss,
+           round(checkpoint.seconds::numeric, 1)::float8 AS seconds, run.created_at,
            CASE WHEN checkpoint.erased_clips > 0 THEN 'trained on ' || checkpoint.erased_clips || ' clips erased since'
                END AS erased
     FROM run JOIN snapshot ON snapshot.id = run.snapshot_id

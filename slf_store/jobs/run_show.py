@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from slf_store.jobs.checkpoint_rows import checkpoint_rows
@@ -87,6 +88,6 @@ def sparkline(values: list[float], width: int = 60) -> str:
     """
     count = min(width, len(values))
     edges = [i * len(values) // count for i in range(count + 1)] if count else []
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, span = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
     return "".join(BARS[round((mean - low) / span * (len(BARS) - 1)) if span else 0] for mean in means)
