@@ -26,7 +26,7 @@ STEPS = 12
 """Solver steps at most: a look, not a measurement."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a loader uses its batches' memory again
 def sample_grid(unet: SlfUnet, batches: Iterable[Batch], device: torch.device | str) -> NDArray[np.uint8]:
     """Rows guide (U-Net 2: the real 32×32 face), generated, real; a column for each of the first clips.
 

@@ -27,6 +27,11 @@ pytestmark = pytest.mark.integration
 LINES = "SELECT samples_seen, loss, validation_loss, validation_levels FROM run_log ORDER BY samples_seen, id"
 ROLES = "SELECT role, samples_seen, validation_loss, path FROM checkpoint JOIN run ON run.id = run_id WHERE name = 'a'"
 
+PEOPLE = """
+    SELECT part, count(*) AS clips, count(DISTINCT identity) AS people
+    FROM snapshot_clip JOIN clips USING (clip_id) WHERE snapshot_id = :id GROUP BY part
+"""
+
 
 @pytest.fixture(scope="module")
 def trained(extracted: Store) -> Iterator[Store]:
@@ -92,10 +97,7 @@ def test_the_card_and_the_header_say_what_it_is_and_whose_faces(trained: Store) 
     card = (trained.runs / "a" / "README.md").read_text("utf-8")
     run = run_row(trained, "a")
     facts = load_checkpoint(trained.runs / "a", 1, parts=()).extra
-    people = {part["part"]: part for part in trained.query(
-        "SELECT part, count(*) AS clips, count(DISTINCT identity) AS people FROM snapshot_clip JOIN clips USING (clip_id)"
-        " WHERE snapshot_id = :id GROUP BY part", id=run["snapshot_id"],
-    )}  # fmt: skip
+    people = {part["part"]: part for part in trained.query(PEOPLE, id=run["snapshot_id"])}
     assert (facts["clips"], facts["identities"]) == (people["train"]["clips"], people["train"]["people"])
     assert facts["validation_identities"] == people["validation"]["people"] > 0
     for told in (run["snapshot_hash"], "full-input", "Apache-2.0", "synthetic", "torch: ", "diffusers: ", '"tiny"'):
