@@ -106,6 +106,7 @@ app.add_typer(layout.app)
 app.add_typer(sources.app)
 app.add_typer(snapshots.app)
 app.add_typer(systems.app)
+app.add_typer(training.app)
 
 
 _stopped_by = int(signal.SIGINT)

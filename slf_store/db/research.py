@@ -1,4 +1,4 @@
-"""Tables of what researchers make: system, snapshot, run, checkpoint, generation, evaluation, match, metric."""
+"""Tables of what researchers make: systems, snapshots, runs and their checkpoints, generations, evaluations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import datetime as dt
 from typing import Any
 
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -109,7 +119,11 @@ class Checkpoint(Base):
     """The weights of one U-Net of a run after some samples."""
 
     __tablename__ = "checkpoint"
-    __table_args__ = (UniqueConstraint("run_id", "unet"), CheckConstraint("unet in (1, 2)", name="unet"))
+    __table_args__ = (
+        Index("uq_checkpoint_role", "run_id", "unet", "role", unique=True, postgresql_where=text("role <> 'earlier'")),
+        CheckConstraint("unet in (1, 2)", name="unet"),
+        CheckConstraint("role in ('last', 'earlier', 'best')", name="role"),
+    )
 
     id: Mapped[BigId]
     run_id: Mapped[Big] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
@@ -123,6 +137,39 @@ class Checkpoint(Base):
     erased_clips: Mapped[int] = mapped_column(
         server_default=text("0"), comment="clips it was trained on that were erased since"
     )
+    role: Mapped[str] = mapped_column(
+        server_default="last",
+        comment="last: training goes on from it; earlier: kept before it; best: lowest validation loss",
+    )
+    validation_loss: Mapped[float | None] = mapped_column(comment="newest when it was written; null without one")
+
+
+class RunLog(Base):
+    """What training said while it went on: one row per progress report."""
+
+    __tablename__ = "run_log"
+    __table_args__ = (
+        Index("ix_run_log_run_id", "run_id", "unet", "samples_seen"),
+        CheckConstraint("unet in (1, 2)", name="unet"),
+        {"comment": "What training said while it went on: one row per progress report."},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="in the order of writing")
+    run_id: Mapped[Big] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), comment="run that was trained")
+    unet: Mapped[int] = mapped_column(comment="1 (to 32x32) or 2 (to 128x128)")
+    samples_seen: Mapped[int] = mapped_column(BigInteger, comment="by all processes, over all calls")
+    loss: Mapped[float] = mapped_column(comment="mean training loss since the line before")
+    lr: Mapped[float] = mapped_column(comment="learning rate of the last step")
+    samples_per_s: Mapped[float] = mapped_column(comment="of all processes, since the line before")
+    wait_share: Mapped[float] = mapped_column(comment="part of that time spent waiting for data, 0 to 1")
+    memory_bytes: Mapped[int] = mapped_column(
+        BigInteger, comment="peak of the main process: on the accelerator, or resident on a CPU"
+    )
+    validation_loss: Mapped[float | None] = mapped_column(comment="of the averaged weights; null between validations")
+    validation_levels: Mapped[list[float] | None] = mapped_column(
+        JSONB, comment="validation loss in equal stretches of timesteps, the least noise first"
+    )
+    created_at: Mapped[Created] = mapped_column(comment="when the row was written")
 
 
 class Generation(Base):

@@ -40,6 +40,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self.target)
 
+    def part(self, first: int, count: int) -> Batch:
+        """`count` samples from the `first` on; they share memory with this batch."""
+        cut = slice(first, first + count)
+        return replace(
+            self,
+            conditioning=self.conditioning[cut],
+            mask=self.mask[cut],
+            guide=None if self.guide is None else self.guide[cut],
+            target=self.target[cut],
+            clip_ids=self.clip_ids[cut],
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device; conditioning, guide and target become float32."""
         import torch

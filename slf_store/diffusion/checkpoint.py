@@ -11,8 +11,9 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,11 @@ from slf_store.diffusion.unet import SlfUnet
 from slf_store.errors import CheckpointError, ConfigError
 
 FORMAT = "slf-checkpoint-1"
-_PARTS = ("weights", "ema", "optimiser")
+Role = Literal["last", "best"]
+"""The checkpoint that training goes on from, or the one with the lowest validation loss."""
+LIBRARIES = ("torch", "diffusers", "safetensors")
+"""Whose versions a checkpoint names."""
+PARTS = ("weights", "ema", "optimiser")
 
 
 @dataclass
@@ -41,6 +46,10 @@ class Checkpoint:
     optimiser: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     """JSON values of the caller: snapshot hash, code version, licence notes."""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """JSON values of the training: its last losses, the best validation so far."""
+    libraries: dict[str, str] = field(default_factory=dict)
+    """Versions that wrote the file; only a loaded checkpoint knows them."""
 
     def unet(self, device: torch.device | str = "cpu", *, averaged: bool = True) -> SlfUnet:
         """The network with its averaged (EMA) or raw weights, in evaluation mode."""
@@ -51,13 +60,13 @@ class Checkpoint:
         return unet.eval()
 
 
-def checkpoint_path(folder: Path | str, which: Which) -> Path:
-    """Where U-Net `which` of a run lies.
+def checkpoint_path(folder: Path | str, which: Which, role: Role = "last") -> Path:
+    """Where U-Net `which` of a run lies: the last checkpoint, or the best one.
 
-    >>> checkpoint_path("run", 2).as_posix()
-    'run/unet2.safetensors'
+    >>> checkpoint_path("run", 2).as_posix(), checkpoint_path("run", 2, "best").as_posix()
+    ('run/unet2.safetensors', 'run/unet2-best.safetensors')
     """
-    return Path(folder) / f"unet{which}.safetensors"
+    return Path(folder) / f"unet{which}{'' if role == 'last' else '-best'}.safetensors"
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
@@ -72,7 +81,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     partial = path.with_name(f".{path.name}.partial") / path.name
     tensors = {
         f"{part}/{name}": tensor.detach().cpu().contiguous()
-        for part in _PARTS
+        for part in PARTS
         for name, tensor in getattr(checkpoint, part).items()
     }
     metadata = {
@@ -82,6 +91,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
         "samples_seen": str(checkpoint.samples_seen),
         "steps": str(checkpoint.steps),
         "extra": json.dumps(checkpoint.extra, sort_keys=True),
+        "progress": json.dumps(checkpoint.progress, sort_keys=True),
+        "libraries": json.dumps({name: version(name) for name in LIBRARIES}),
     }
     try:
         shutil.rmtree(partial.parent, ignore_errors=True)
@@ -97,22 +108,28 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     return path
 
 
-def load_checkpoint(folder: Path | str, which: Which, *, parts: tuple[str, ...] = _PARTS) -> Checkpoint:
-    """Read a checkpoint; `parts=("ema",)` reads only what sampling needs.
+def load_checkpoint(
+    folder: Path | str, which: Which, role: Role = "last", *, parts: tuple[str, ...] = PARTS
+) -> Checkpoint:
+    """Read U-Net `which` of a run folder, as :func:`read_checkpoint` does."""
+    return read_checkpoint(checkpoint_path(folder, which, role), which, parts=parts)
+
+
+def read_checkpoint(path: Path, which: Which, *, parts: tuple[str, ...] = PARTS) -> Checkpoint:
+    """Read a checkpoint; `parts=("ema",)` reads only what sampling needs, `parts=()` only what its header says.
 
     Raises:
         CheckpointError: missing, cut short, not a checkpoint, or of the other U-Net.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = checkpoint_path(folder, which)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}", hint=f"train U-Net {which} of this run first")
-    found: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
         with safe_open(path, "pt") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
-            for key in file.keys():  # noqa: SIM118 - not a dict
+            for key in file.keys() if parts else ():
                 part, _, name = key.partition("/")
                 if part in parts:
                     found[part][name] = file.get_tensor(key)
@@ -124,6 +141,8 @@ def load_checkpoint(folder: Path | str, which: Which, *, parts: tuple[str, ...] 
             samples_seen=int(metadata["samples_seen"]),
             steps=int(metadata["steps"]),
             extra=json.loads(metadata["extra"]),
+            progress=json.loads(metadata.get("progress", "{}")),
+            libraries=json.loads(metadata.get("libraries", "{}")),
             **found,
         )
     except CheckpointError:

@@ -24,7 +24,8 @@ EVALUATIONS = """
            gallery.name AS gallery, gallery.hash AS gallery_hash, gallery.clips AS gallery_clips,
            trained.name AS snapshot, trained.hash AS snapshot_hash,
            constituent.name || ' ' || constituent.version AS embedding,
-           (SELECT coalesce(sum(seconds), 0) FROM checkpoint WHERE checkpoint.run_id = run.id) AS training_s
+           (SELECT coalesce(sum(seconds), 0) FROM checkpoint
+            WHERE checkpoint.run_id = run.id AND role = 'last') AS training_s
     FROM evaluation
     JOIN run ON run.id = evaluation.run_id
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id

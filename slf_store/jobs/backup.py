@@ -3,6 +3,8 @@
 For a moment a shared lock keeps `gc`, retirements and erasures off while the rows are read in an exported snapshot and
 their files are linked beside the store; then the lock is gone, and pg_dump (in that snapshot) and the copying take the
 time they take, while everybody works on.
+
+Left out on purpose: sample grids and model cards of runs, which training writes anew, and caches.
 """
 
 from __future__ import annotations

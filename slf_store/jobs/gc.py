@@ -84,7 +84,8 @@ def collect_garbage(store: Store, *, remove: bool = False) -> GarbageReport:
 def _run_orphans(connection: Connection, store: Store) -> Iterator[Path]:
     """Files of runs that are not there, pictures that no row knows, and what killed writers left.
 
-    A run's checkpoint without a row stays: training writes it before it registers it, and goes on from it.
+    A run's checkpoint without a row stays: training writes it before it registers it, and goes on from it. So do its
+    sample grids and its model card, which have no rows.
     """
     runs = set(connection.execute(RUNS).scalars())
     known = set(connection.execute(RUN_FILES).scalars())
@@ -95,7 +96,7 @@ def _run_orphans(connection: Connection, store: Store) -> Iterator[Path]:
             continue
         if (
             run not in runs
-            or path.suffix == ".png"
+            or (path.suffix == ".png" and inner[0] != "grids")
             or (path.name.startswith(".") and ".png" in path.suffixes)
             or (any(part.endswith(".partial") for part in inner) and _age_s(path) > PARTIAL_AGE_S)
         ):

@@ -95,16 +95,17 @@ def erase_rows(store: Store, target: Target, *, checkpoints: bool = False) -> in
         if target.kind == "identity":
             connection.execute(DELETE_IDENTITY, {"identity": plan.identity_id})
         weights = sorted({row["path"] for row in plan.checkpoints}) if checkpoints else []
+        grids = _grids(store, plan.runs)
         connection.execute(DELETE_CHECKPOINTS, {"paths": weights})
         blot_told(connection, plan.names)
         block(connection, store.settings.home, target.kind, [target.name])
         work = {
             "names": plan.names,
             "clip_ids": plan.clip_ids,
-            "files": [*plan.generated, *weights],
+            "files": [*plan.generated, *weights, *grids],
             "reports": plan.reports,
         }
-        values = {"receipt": json.dumps(_receipt(plan, weights)), "work": json.dumps(work)}
+        values = {"receipt": json.dumps(_receipt(plan, weights, len(grids))), "work": json.dumps(work)}
         erasure = int(connection.execute(NEW_ERASURE, values).scalar_one())
         audit.record(connection, "erase", {"erasure": erasure, "kind": target.kind, "clips": len(plan.clip_ids)})
         fault_point("forget.planned")
@@ -121,7 +122,13 @@ def blot_told(connection: Connection, names: list[str]) -> None:
                 connection.execute(write, {"id": key, "text": clean})
 
 
-def _receipt(plan: Plan, weights: list[str]) -> dict[str, Any]:
+def _grids(store: Store, runs: list[str]) -> list[str]:
+    """Sample grids of runs, relative to the store; no training writes another one of a snapshot that is incomplete."""
+    paths = (path for run in runs for path in sorted((store.runs / run / "grids").glob("*.png")))
+    return [path.relative_to(store.settings.home).as_posix() for path in paths]
+
+
+def _receipt(plan: Plan, weights: list[str], grids: int) -> dict[str, Any]:
     """What the receipt says so far: kinds, counts, names of what the store's users made. Nobody's name."""
     rows = {"clips": len(plan.clip_ids), "videos": len(plan.video_ids), **plan.counts}
     told = {
@@ -129,9 +136,10 @@ def _receipt(plan: Plan, weights: list[str]) -> dict[str, Any]:
         "rows": rows,
         "shards": [],
         "reports": len(plan.reports),
+        "sample_grids": grids,
         "snapshots_no_longer_complete": plan.snapshots,
         "checkpoints_trained_on_them": [
-            {"run": row["run"], "unet": row["unet"], "clips": row["clips"], "deleted": row["path"] in weights}
+            {**{key: row[key] for key in ("run", "unet", "role", "clips")}, "deleted": row["path"] in weights}
             for row in plan.checkpoints
         ],
         "evaluations_marked": plan.evaluations,

@@ -68,12 +68,18 @@ EXPORTS = text("""
     ORDER BY 1
 """)
 CHECKPOINTS = text("""
-    SELECT run.name AS run, checkpoint.unet, checkpoint.path, count(*) AS clips
+    SELECT run.name AS run, checkpoint.unet, checkpoint.role, checkpoint.path, count(*) AS clips
     FROM snapshot_clip
     JOIN run ON run.snapshot_id = snapshot_clip.snapshot_id
     JOIN checkpoint ON checkpoint.run_id = run.id
     WHERE snapshot_clip.clip_id = ANY(:clips) AND snapshot_clip.part = 'train'
-    GROUP BY run.name, checkpoint.unet, checkpoint.path ORDER BY run.name, checkpoint.unet
+    GROUP BY run.name, checkpoint.unet, checkpoint.role, checkpoint.path
+    ORDER BY run.name, checkpoint.unet, checkpoint.path
+""")
+RUNS = text("""
+    -- Runs whose sample grids may show a face of one of the clips.
+    SELECT DISTINCT run.name FROM run JOIN snapshot_clip ON snapshot_clip.snapshot_id = run.snapshot_id
+    WHERE snapshot_clip.clip_id = ANY(:clips) ORDER BY run.name
 """)
 EVALUATIONS = text("""
     SELECT count(*) FROM evaluation
@@ -97,6 +103,7 @@ class Plan:
         generated: pictures of generated faces, relative to the store.
         reports: HTML reports that show the clips.
         snapshots, checkpoints: by name, with how many of the clips they hold or were trained on.
+        runs: on snapshots with some of the clips: their sample grids go.
         evaluations: measured with some of the clips.
         exports: folders that snapshots with some of the clips were exported to; nobody can reach into them.
     """
@@ -112,6 +119,7 @@ class Plan:
     reports: list[str]
     snapshots: dict[str, int]
     checkpoints: list[dict[str, Any]]
+    runs: list[str]
     evaluations: int
     exports: list[str]
 
@@ -124,7 +132,8 @@ class Plan:
             "shard_rows": self.shard_rows,
             "reports": self.reports,
             "snapshots_no_longer_complete": self.snapshots,
-            "checkpoints_trained_on_them": [f"{c['run']} U-Net {c['unet']}" for c in self.checkpoints],
+            "checkpoints_trained_on_them": [f"{c['run']} U-Net {c['unet']} ({c['role']})" for c in self.checkpoints],
+            "runs_whose_sample_grids_go": self.runs,
             "evaluations_marked": self.evaluations,
             "exported_copies_out_of_reach": self.exports,
         }
@@ -173,6 +182,7 @@ def find(connection: Connection, target: Target) -> Plan:
         list(connection.execute(REPORTS, clips).scalars()),
         {row.name: row.clips for row in connection.execute(SNAPSHOTS, clips)},
         [dict(row) for row in connection.execute(CHECKPOINTS, clips).mappings()],
+        list(connection.execute(RUNS, clips).scalars()),
         int(connection.execute(EVALUATIONS, clips).scalar_one()),
         list(connection.execute(EXPORTS, clips).scalars()),
     )

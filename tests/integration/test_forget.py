@@ -121,6 +121,8 @@ def _research(store: Store) -> None:
         """)
     (store.runs / "r").mkdir(parents=True)
     (store.runs / "r" / "unet1.safetensors").write_bytes(b"weights")
+    (store.runs / "r" / "grids").mkdir()
+    (store.runs / "r" / "grids" / "unet1-000000010.png").write_bytes(b"faces")
     for row in store.query("SELECT clip_id FROM snapshot_clip ORDER BY clip_id"):
         path = store.runs / "r" / "generated" / "scale-1-seed-0" / f"{row['clip_id']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -271,6 +273,8 @@ def test_nothing_is_left_of_a_person_and_everything_of_the_others(home: Path, tr
         assert {shard["constituent"] for shard in receipt["shards"]} == set(ARRAYS)
         assert all(shard["before"] != shard["after"] for shard in receipt["shards"])
         assert receipt["not_rewritten"] == []
+        assert receipt["sample_grids"] == 1
+        assert list((store.runs / "r" / "grids").iterdir()) == []
         assert (receipt["reports"], receipt["reports_removed"], page.exists()) == (1, 1, False)
 
         (snapshot,) = store.query("SELECT * FROM snapshot WHERE name = 'two people'")
