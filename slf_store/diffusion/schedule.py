@@ -29,11 +29,17 @@ class NoiseSchedule:
 
     def __init__(self, config: UnetConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
-        signal = (
-            import_diffusers().DDPMScheduler(config.timesteps, beta_schedule=_BETAS[config.schedule]).alphas_cumprod
-        )
+        signal = import_diffusers().DDPMScheduler(**self._named()).alphas_cumprod
         self.signal: Tensor = signal.to(device=device, dtype=torch.float32)
-        """(T,) α²: the share of signal variance left."""
+        """(T,) α²: the share of signal variance left; exactly 0 at the last timestep with `zero_terminal`."""
+
+    def _named(self) -> dict[str, Any]:
+        """This schedule in the words of diffusers."""
+        return {
+            "num_train_timesteps": self.config.timesteps,
+            "beta_schedule": _BETAS[self.config.schedule],
+            "rescale_betas_zero_snr": self.config.zero_terminal,
+        }
 
     def alpha_sigma(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """α and σ of each sample, (B, 1, 1, 1)."""
@@ -64,7 +70,13 @@ class NoiseSchedule:
         return ((noisy - sigma * output) / alpha).clamp(-_LARGEST_SAMPLE, _LARGEST_SAMPLE)
 
     def loss_weight(self, prediction: Prediction, timestep: Tensor, gamma: float) -> Tensor:
-        """Min-SNR weights (B,): min(SNR, γ) in x0 units, restated for each prediction (Hang et al. 2023, §3.4)."""
+        """Min-SNR weights (B,): min(SNR, γ) in x0 units, restated for each prediction (Hang et al. 2023, §3.4).
+
+        γ = 0 gives 1 everywhere. A zero-terminal schedule needs that: min-SNR weighs a timestep without signal by 0,
+        so the one that sampling starts from would never be learned.
+        """
+        if not gamma:
+            return torch.ones(len(timestep), device=timestep.device)
         signal = self.signal[timestep].double()
         snr = signal / (1 - signal)
         weight = snr.clamp(max=gamma)
@@ -84,10 +96,12 @@ class NoiseSchedule:
         return (share * self.config.timesteps).long().clamp(max=self.config.timesteps - 1)
 
     def solver(self, steps: int) -> Any:
-        """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps."""
+        """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps, the last timestep first.
+
+        Its steps are in log SNR, so with `zero_terminal` it takes α² = 2⁻²⁴ for 0 there; x0 comes from `to_x0`.
+        """
         solver = import_diffusers().DPMSolverMultistepScheduler(
-            self.config.timesteps,
-            beta_schedule=_BETAS[self.config.schedule],
+            **self._named(),
             prediction_type="sample",
             algorithm_type="dpmsolver++",
             solver_order=2,

@@ -26,6 +26,7 @@ from slf_store.diffusion.checkpoint import (
     save_checkpoint,
 )
 from slf_store.diffusion.config import DiffusionConfig, TrainingConfig, UnetConfig, Which
+from slf_store.diffusion.crop import draw_crop
 from slf_store.diffusion.schedule import NoiseSchedule
 from slf_store.diffusion.unet import SlfUnet, resize
 from slf_store.errors import CheckpointError, ConfigError, TrainingDiverged
@@ -203,6 +204,8 @@ class _State:
     ) -> None:
         training = config.training(which)
         self.unet = unet.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if training.compile:
+            self.unet.compile_for(device)
         self.config, self.which, self.extra = config, which, extra
         self.samples_seen = self.steps = 0
         self.schedule = NoiseSchedule(config.unet(which), device)
@@ -284,6 +287,9 @@ def _loss(state: _State, batch: Batch, training: TrainingConfig, draws: torch.Ge
     config, schedule = state.unet.config, state.schedule
     image, low = images_for(config, batch)
     n, device = len(image), image.device
+    crop = draw_crop(config, training.crop, n, draws)
+    if crop:
+        image = crop.cut(image)
 
     mask = drop_rows(batch.mask, training, draws)
     if low is not None and training.guide_dropout:
@@ -292,14 +298,17 @@ def _loss(state: _State, batch: Batch, training: TrainingConfig, draws: torch.Ge
     augment = augment_noise = None
     if config.augment_max:
         augment = torch.rand(n, generator=draws, device=device) * config.augment_max
-        augment_noise = torch.randn(n, 3, config.grid, config.grid, generator=draws, device=device)
+        grid = image.shape[-1] // config.patch
+        augment_noise = torch.randn(n, 3, grid, grid, generator=draws, device=device)
     timestep = schedule.draw_timesteps(n, training.noise_levels, draws)
     noise = torch.randn(image.shape, generator=draws, device=device)
 
     noisy = schedule.add_noise(image, noise, timestep)
     with precision(training, device):
         condition = state.unet.encode(batch.conditioning, mask)
-        output = state.unet.denoise(noisy, timestep, condition, low, augment=augment, augment_noise=augment_noise)
+        output = state.unet.denoise(
+            noisy, timestep, condition, low, augment=augment, augment_noise=augment_noise, crop=crop
+        )
     error = output - schedule.target(config.prediction, image, noise, timestep)
     weight = schedule.loss_weight(config.prediction, timestep, training.min_snr)
     per_sample: Tensor = weight * error.square().mean(dim=(1, 2, 3))
