@@ -53,6 +53,8 @@ class UnetConfig:
     """Quantile of dynamic thresholding (Imagen §2.3); 0 = plain clipping to [-1, 1]."""
     steps: int = 25
     """Solver steps when sampling."""
+    spacing: Literal["time", "log_snr"] = "time"
+    """What the solver's steps are even in: timesteps, or the logarithm of signal to noise (finer near the end)."""
 
     def __post_init__(self) -> None:
         if not len(self.channels) == len(self.blocks) == len(self.attention):
@@ -210,7 +212,8 @@ def _paper() -> DiffusionConfig:
 def _base() -> DiffusionConfig:
     """The paper's networks with today's practice; docs/diffusion.md says what each departure gained."""
     paper = _paper()
-    process = {"prediction": "v", "zero_terminal": True, "steps": 25}
+    process: dict[str, Any] = {"prediction": "v", "schedule": "cosine", "zero_terminal": True}
+    process |= {"steps": 25, "spacing": "log_snr"}
     training = replace(paper.training1, min_snr=0.0, precision="bf16", compile=True)
     return DiffusionConfig(
         preset="base",
