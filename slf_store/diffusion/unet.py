@@ -66,11 +66,17 @@ class SlfUnet(nn.Module):
             nn.init.zeros_(self.unet.conv_out.bias)
 
     def compile_for(self, device: torch.device | str) -> None:
-        """Compile the denoising network; its parameters keep their names. Without a compiler: one log line, eager."""
-        if compiler_works(torch.device(device).type):
+        """Compile the denoising network; its parameters keep their names. Where that cannot be: one log line, eager.
+
+        Not on a CPU: building U-Net 1 for one took more than a quarter of an hour (docs/diffusion.md).
+        """
+        kind = torch.device(device).type
+        if kind == "cpu":
+            log.info("the network is not compiled on a CPU")
+        elif compiler_works(kind):
             self.unet.compile(dynamic=False)
         else:
-            log.warning("torch.compile finds no compiler for %s: the network runs uncompiled", device)
+            log.warning("torch.compile finds no compiler for %s: the network runs uncompiled", kind)
 
     def encode(self, conditioning: Tensor, mask: Tensor) -> Condition:
         """Encode (B, rows, columns) with its mask (B, rows), True = visible; all hidden = unconditional."""

@@ -235,7 +235,7 @@ def test_a_compiled_step_is_the_eager_one(step: tuple[SlfUnet, tuple[Any, ...]])
     unet, inputs = copy.deepcopy(step[0]), step[1]
     eager = _output_and_gradient(unet, inputs)
     names = list(unet.state_dict())
-    unet.compile_for("cpu")
+    unet.unet.compile(dynamic=False)
     compiled = _output_and_gradient(unet, inputs)
     assert list(unet.state_dict()) == names
     for a, b in zip(eager, compiled, strict=True):
@@ -247,9 +247,9 @@ def test_without_a_compiler_training_runs_and_says_so(
 ) -> None:
     monkeypatch.setattr("slf_store.diffusion.unet.compiler_works", lambda device: False)
     unet = SlfUnet(SMALL)
-    unet.compile_for("cpu")
+    unet.compile_for("cuda")
     assert [record.message for record in caplog.records] == [
-        "torch.compile finds no compiler for cpu: the network runs uncompiled"
+        "torch.compile finds no compiler for cuda: the network runs uncompiled"
     ]
     assert unet.unet._compiled_call_impl is None
 
