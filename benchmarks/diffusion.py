@@ -9,10 +9,10 @@ contestant is a process of its own (diffusion_ours.py, diffusion_imagen.py); the
 and warming up, is told apart. Rates are those of the median step; on a busy machine `--clock cpu` takes the seconds of
 the processor instead of the wall's, which with one thread say what an idle core would need.
 
-A step is a whole one: batch, forward, backward, optimiser, average. FLOPs are those of matrices and convolutions, counted
-by torch; MFU is their rate against the fastest square matrix product of the same run, in the contestant's precision.
-Sampling is measured over a few solver steps: one branch (scale 1), one network call a step; an image costs as many calls
-as the contestant's own number of steps.
+A step is a whole one: batch, forward, backward, optimiser, average. FLOPs are those of matrices and convolutions, as torch
+counts them; MFU is their rate against the fastest square matrix product of the same run, in the contestant's precision.
+Sampling is measured over a few solver steps: one branch (scale 1), one network call a step; an image costs as many
+calls as the contestant has steps.
 """
 
 from __future__ import annotations
