@@ -9,8 +9,8 @@ contestant is a process of its own (diffusion_ours.py, diffusion_imagen.py); the
 and warming up, is told apart. Rates are those of the median step; on a busy machine `--clock cpu` takes the seconds of
 the processor instead of the wall's, which with one thread say what an idle core would need.
 
-A step is a whole one: batch, forward, backward, optimiser, average. FLOPs are those of matrices and convolutions, as torch
-counts them; MFU is their rate against the fastest square matrix product of the same run, in the contestant's precision.
+A step is a whole one: batch, forward, backward, optimiser, average. FLOPs are those of matrices and convolutions, as
+torch counts them; MFU is their rate against the fastest square matrix product of the run, in the same precision.
 Sampling is measured over a few solver steps: one branch (scale 1), one network call a step; an image costs as many
 calls as the contestant has steps.
 """
@@ -119,9 +119,17 @@ def measure(given: argparse.Namespace, unet: int) -> dict[str, Figures]:
             for _ in range(given.steps):
                 for worker in workers:
                     found[worker.name]["train"].append(worker.ask("train"))
-            for worker in workers if given.sampling_steps else []:
-                found[worker.name]["sample"].append(worker.ask(f"sample {given.sampling_steps}"))
-                print(f"U-Net {unet}, {worker.name}: done at {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True)
+            for worker in workers:
+                if given.sampling_steps:
+                    found[worker.name]["sample"].append(worker.ask(f"sample {given.sampling_steps}"))
+                steps = [round(line["seconds"], 2) for line in found[worker.name]["train"]]
+                cpu = [round(line["cpu"], 2) for line in found[worker.name]["train"]]
+                called = [round(line["cpu"], 2) for line in found[worker.name]["sample"]]
+                print(
+                    f"U-Net {unet}, {worker.name}: steps {steps} s, processor {cpu} s, sampling {called} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return found
 
 
