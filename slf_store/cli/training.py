@@ -63,7 +63,7 @@ def train(
     ctx: typer.Context,
     snapshot: Annotated[str, typer.Argument(help="Snapshot to train on.")],
     system: Annotated[str, typer.Option(help="System to train.")] = "full-input",
-    preset: Annotated[str, typer.Option(help="tiny (CPU, minutes) or paper.")] = "tiny",
+    preset: Annotated[str, typer.Option(help="tiny (CPU, minutes), base or paper (GPU).")] = "tiny",
     unet: Annotated[list[int] | None, typer.Option(help="1, 2 or both [default: both].")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Budget of this call, for each U-Net.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Budget in samples seen, for each U-Net.")] = None,

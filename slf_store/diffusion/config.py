@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -52,6 +53,8 @@ class UnetConfig:
     """Quantile of dynamic thresholding (Imagen §2.3); 0 = plain clipping to [-1, 1]."""
     steps: int = 25
     """Solver steps when sampling."""
+    spacing: Literal["time", "log_snr"] = "time"
+    """What the solver's steps are even in: timesteps, or the logarithm of signal to noise (finer near the end)."""
 
     def __post_init__(self) -> None:
         if not len(self.channels) == len(self.blocks) == len(self.attention):
@@ -113,7 +116,7 @@ class TrainingConfig:
     guide_dropout: float = 0.0
     """Share of samples that see no image guide."""
     min_snr: float = 5.0
-    """Gamma of min-SNR loss weights (Hang et al. 2023, eq. 8)."""
+    """Gamma of min-SNR loss weights (Hang et al. 2023, eq. 8); 0 = the plain squared error of what is predicted."""
     noise_levels: Literal["uniform", "middle"] = "uniform"
     """How timesteps are drawn; "middle" = logit-normal."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -132,6 +135,21 @@ class DiffusionConfig:
     unet2: UnetConfig
     training1: TrainingConfig
     training2: TrainingConfig
+
+    def __post_init__(self) -> None:
+        for unet, training in ((self.unet1, self.training1), (self.unet2, self.training2)):
+            ratio, halvings = unet.size // unet.low_size, len(unet.channels) - 1
+            unit = math.lcm(ratio, unet.patch * 2**halvings)
+            if training.crop and (training.crop % unit or not 0 < training.crop <= unet.size):
+                raise ConfigError(
+                    f"U-Net {unet.size}: crops of {training.crop} pixels",
+                    hint=f"a multiple of {unit} up to {unet.size}, or 0 for the whole image",
+                )
+            if unet.zero_terminal and training.min_snr:
+                raise ConfigError(
+                    f"U-Net {unet.size}: min-SNR gives the last timestep of a zero-terminal schedule no weight",
+                    hint="set min_snr=0 or zero_terminal=False",
+                )
 
     def unet(self, which: Which) -> UnetConfig:
         """Configuration of U-Net 1 or 2."""
@@ -184,11 +202,26 @@ def _paper() -> DiffusionConfig:
         ),
         unet2=UnetConfig(
             size=128, low_size=32, channels=(128, 256, 512, 1024), blocks=(2, 4, 8, 8),
-            attention=(False, False, False, True), augment_max=1.0, augment_level=0.2, steps=1000,
+            attention=(False, False, False, True), schedule="linear", augment_max=1.0, augment_level=0.2, steps=1000,
         ),
         training1=training,
         training2=training,
     )  # fmt: skip
+
+
+def _base() -> DiffusionConfig:
+    """The paper's networks with today's practice; docs/diffusion.md says what each departure gained."""
+    paper = _paper()
+    process: dict[str, Any] = {"prediction": "v", "schedule": "cosine", "zero_terminal": True}
+    process |= {"steps": 25, "spacing": "log_snr"}
+    training = replace(paper.training1, min_snr=0.0, precision="bf16", compile=True)
+    return DiffusionConfig(
+        preset="base",
+        unet1=replace(paper.unet1, **process),
+        unet2=replace(paper.unet2, **process),
+        training1=training,
+        training2=replace(training, crop=64),
+    )
 
 
 def _tiny() -> DiffusionConfig:
@@ -217,7 +250,7 @@ def _tiny() -> DiffusionConfig:
     )  # fmt: skip
 
 
-PRESETS = {"tiny": _tiny, "paper": _paper}
+PRESETS = {"tiny": _tiny, "paper": _paper, "base": _base}
 
 
 def preset(name: str) -> DiffusionConfig:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from slf_store.diffusion.config import TrainingConfig, UnetConfig
+from slf_store.diffusion.crop import Crop, draw_crop
 from slf_store.diffusion.schedule import NoiseSchedule
 
 
@@ -32,11 +34,13 @@ class Draws:
     augment: Tensor | None
     """(n,) noise level of the low image, 0 to 1; None = no noise."""
     augment_noise: Tensor | None
-    """(n, 3, grid, grid) standard normal."""
+    """(n, 3, grid, grid) standard normal; of the crop's side where there is one."""
     timestep: Tensor
     """(n,) int64."""
     noise: Tensor
-    """(n, 3, size, size) standard normal."""
+    """(n, 3, size, size) standard normal; of the crop's side where there is one."""
+    crop: Crop | None = None
+    """The square of each image that is trained on; None = all of it."""
 
     def part(self, first: int, count: int) -> Draws:
         """The draws of `count` samples from the `first` on; those of all are these very tensors."""
@@ -47,8 +51,9 @@ class Draws:
         return self._each(lambda value: value.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Draws:
-        values: dict[str, Tensor | None] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, crop=self.crop and self.crop.each(change))
 
     def drop_rows(self, mask: Tensor) -> Tensor:
         """A mask (n, rows) without the attribute rows and the whole samples that are to be hidden.
@@ -73,16 +78,19 @@ def draw(schedule: NoiseSchedule, training: TrainingConfig, n: int, generator: t
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=device)
 
+    crop = draw_crop(config, training.crop, n, generator)
+    side = crop.side if crop else config.size
     attributes = uniform(n, training.attribute_rows) >= training.attribute_dropout
     conditional = uniform(n, 1) >= training.condition_dropout
     unguided = uniform(n) < training.guide_dropout if training.guide_dropout else None
     augment = augment_noise = None
     if config.augment_max:
         augment = uniform(n) * config.augment_max
-        augment_noise = torch.randn(n, 3, config.grid, config.grid, generator=generator, device=device)
+        grid = side // config.patch
+        augment_noise = torch.randn(n, 3, grid, grid, generator=generator, device=device)
     timestep = schedule.draw_timesteps(n, training.noise_levels, generator)
-    noise = torch.randn(n, 3, config.size, config.size, generator=generator, device=device)
-    return Draws(attributes, conditional, unguided, augment, augment_noise, timestep, noise)
+    noise = torch.randn(n, 3, side, side, generator=generator, device=device)
+    return Draws(attributes, conditional, unguided, augment, augment_noise, timestep, noise, crop)
 
 
 def draw_level(config: UnetConfig, seeds: list[int], level: int, levels: int) -> Draws:

@@ -39,6 +39,8 @@ class Objective(nn.Module):
         """Weighted squared error of each sample, (B,) float32 (Ho et al. 2020, eq. 14; weights: `loss_weight`)."""
         config, schedule, training = self.unet.config, self.schedule, self.training_config
         image, low = images_for(config, batch)
+        if draws.crop:
+            image = draws.crop.cut(image)
         mask = draws.drop_rows(batch.mask)
         if low is not None and draws.unguided is not None:
             low = low.masked_fill(draws.unguided[:, None, None, None], torch.nan)
@@ -47,8 +49,9 @@ class Objective(nn.Module):
         with precision(training, image.device):
             condition = self.unet.encode(batch.conditioning, mask)
             output = self.unet.denoise(
-                noisy, draws.timestep, condition, low, augment=draws.augment, augment_noise=draws.augment_noise
-            )
+                noisy, draws.timestep, condition, low,
+                augment=draws.augment, augment_noise=draws.augment_noise, crop=draws.crop,
+            )  # fmt: skip
         error = output - schedule.target(config.prediction, image, draws.noise, draws.timestep)
         weight = schedule.loss_weight(config.prediction, draws.timestep, training.min_snr)
         per_sample: Tensor = weight * error.square().mean(dim=(1, 2, 3))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from slf_store.compat import import_diffusers
 from slf_store.diffusion.config import Prediction, UnetConfig
+from slf_store.errors import ConfigError
 
 _BETAS = {"cosine": "squaredcos_cap_v2", "linear": "linear"}
 _LARGEST_SAMPLE = 100.0
 """Bound on x0 before thresholding; noise prediction divides by almost nothing at the last timestep."""
+_FIRST_SIGMA = 20.0
+"""Noise over signal at the second of the steps even in log SNR; beyond it an image in [-1, 1] hardly shows."""
 
 
 class NoiseSchedule:
@@ -29,11 +33,17 @@ class NoiseSchedule:
 
     def __init__(self, config: UnetConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
-        signal = (
-            import_diffusers().DDPMScheduler(config.timesteps, beta_schedule=_BETAS[config.schedule]).alphas_cumprod
-        )
+        signal = import_diffusers().DDPMScheduler(**self._named()).alphas_cumprod
         self.signal: Tensor = signal.to(device=device, dtype=torch.float32)
-        """(T,) α²: the share of signal variance left."""
+        """(T,) α²: the share of signal variance left; exactly 0 at the last timestep with `zero_terminal`."""
+
+    def _named(self) -> dict[str, Any]:
+        """This schedule in the words of diffusers."""
+        return {
+            "num_train_timesteps": self.config.timesteps,
+            "beta_schedule": _BETAS[self.config.schedule],
+            "rescale_betas_zero_snr": self.config.zero_terminal,
+        }
 
     def alpha_sigma(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """α and σ of each sample, (B, 1, 1, 1)."""
@@ -64,7 +74,13 @@ class NoiseSchedule:
         return ((noisy - sigma * output) / alpha).clamp(-_LARGEST_SAMPLE, _LARGEST_SAMPLE)
 
     def loss_weight(self, prediction: Prediction, timestep: Tensor, gamma: float) -> Tensor:
-        """Min-SNR weights (B,): min(SNR, γ) in x0 units, restated for each prediction (Hang et al. 2023, §3.4)."""
+        """Min-SNR weights (B,): min(SNR, γ) in x0 units, restated for each prediction (Hang et al. 2023, §3.4).
+
+        γ = 0 gives 1 everywhere. A zero-terminal schedule needs that: min-SNR weighs a timestep without signal by 0,
+        so the one that sampling starts from would never be learned.
+        """
+        if not gamma:
+            return torch.ones(len(timestep), device=timestep.device)
         signal = self.signal[timestep].double()
         snr = signal / (1 - signal)
         weight = snr.clamp(max=gamma)
@@ -84,10 +100,12 @@ class NoiseSchedule:
         return (share * self.config.timesteps).long().clamp(max=self.config.timesteps - 1)
 
     def solver(self, steps: int) -> Any:
-        """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps."""
+        """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps, the last timestep first.
+
+        It reckons in log SNR, so with `zero_terminal` it takes α² = 2⁻²⁴ for 0 there; x0 comes from `to_x0`.
+        """
         solver = import_diffusers().DPMSolverMultistepScheduler(
-            self.config.timesteps,
-            beta_schedule=_BETAS[self.config.schedule],
+            **self._named(),
             prediction_type="sample",
             algorithm_type="dpmsolver++",
             solver_order=2,
@@ -95,8 +113,31 @@ class NoiseSchedule:
             final_sigmas_type="zero",
             timestep_spacing="linspace",
         )
-        solver.set_timesteps(steps, device=self.signal.device)
+        if self.config.spacing == "log_snr":
+            solver.set_timesteps(timesteps=self._even_in_log_snr(steps), device=self.signal.device)
+        else:
+            solver.set_timesteps(steps, device=self.signal.device)
         return solver
+
+    def _even_in_log_snr(self, steps: int) -> list[int]:
+        """That many distinct timesteps: the last one, then others even in log SNR, as far as there are timesteps.
+
+        Steps even in time leave the finest detail to the last step alone (docs/diffusion.md).
+        """
+        if not 1 <= steps <= self.config.timesteps:
+            raise ConfigError(
+                f"{steps} solver steps over {self.config.timesteps} timesteps",
+                hint=f"choose 1 to {self.config.timesteps}",
+            )
+        signal = self.signal.double().cpu().numpy()
+        noise = 0.5 * np.log((1 - signal) / signal.clip(min=2**-24))
+        first = min(np.log(_FIRST_SIGMA), noise[-1])
+        wanted = np.linspace(first, noise[0], steps - 1) if steps > 2 else np.zeros(steps - 1)
+        nearest = np.interp(wanted, noise, np.arange(len(noise))).round().astype(int)
+        found = [self.config.timesteps - 1]
+        for left, timestep in zip(range(steps - 2, -1, -1), nearest, strict=True):
+            found.append(int(min(max(timestep, left), found[-1] - 1)))
+        return found
 
 
 def threshold(x0: Tensor, quantile: float) -> Tensor:

@@ -41,6 +41,8 @@ class TrainState:
     ) -> None:
         training = config.training(which)
         self.unet = unet.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if training.compile:
+            self.unet.compile_for(device)
         self.config, self.which, self.extra = config, which, extra
         self.samples_seen = self.steps = 0
         self.progress: dict[str, Any] = {}

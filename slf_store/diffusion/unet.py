@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +13,9 @@ from torch.nn import functional as F
 from slf_store.compat import import_diffusers
 from slf_store.diffusion.conditioning import ConditioningEncoder
 from slf_store.diffusion.config import UnetConfig
+from slf_store.diffusion.crop import Crop
+
+log = logging.getLogger(__name__)
 
 
 class Condition(NamedTuple):
@@ -60,6 +65,19 @@ class SlfUnet(nn.Module):
             nn.init.zeros_(self.unet.conv_out.weight)
             nn.init.zeros_(self.unet.conv_out.bias)
 
+    def compile_for(self, device: torch.device | str) -> None:
+        """Compile the denoising network; its parameters keep their names. Where that cannot be: one log line, eager.
+
+        Not on a CPU: building U-Net 1 for one took more than a quarter of an hour (docs/diffusion.md).
+        """
+        kind = torch.device(device).type
+        if kind == "cpu":
+            log.info("the network is not compiled on a CPU")
+        elif compiler_works(kind):
+            self.unet.compile(dynamic=False)
+        else:
+            log.warning("torch.compile finds no compiler for %s: the network runs uncompiled", kind)
+
     def encode(self, conditioning: Tensor, mask: Tensor) -> Condition:
         """Encode (B, rows, columns) with its mask (B, rows), True = visible; all hidden = unconditional."""
         return Condition(*self.encoder(conditioning, mask))
@@ -73,6 +91,7 @@ class SlfUnet(nn.Module):
         *,
         augment: Tensor | None = None,
         augment_noise: Tensor | None = None,
+        crop: Crop | None = None,
     ) -> Tensor:
         """Predict what `config.prediction` says.
 
@@ -83,12 +102,14 @@ class SlfUnet(nn.Module):
             low: (B, 3, low_size, low_size) in [-1, 1], or None without an image guide; a sample of NaN has none.
             augment: (B,) noise level of `low` in [0, 1]; None = 0.
             augment_noise: (B, 3, grid, grid) standard normal; needed with `augment`.
+            crop: where `noisy`, of side crop.side, lies in the whole image. `low` stays whole: it is enlarged, then
+                cut, so that a crop is to the pixel what the whole would have given.
 
         Returns:
-            (B, 3, size, size) float32.
+            (B, 3, size, size) float32, or the crop's square.
         """
         vector = condition.vector
-        given, grid_low = self._place(low, noisy)
+        given, grid_low = self._place(low, noisy, crop)
         if augment is not None and augment_noise is not None:
             signal = augmentation_signal(augment)[:, None, None, None]
             grid_low = given[:, None, None, None] * (signal.sqrt() * grid_low + (1 - signal).sqrt() * augment_noise)
@@ -101,18 +122,31 @@ class SlfUnet(nn.Module):
             inputs, timestep, encoder_hidden_states=condition.tokens, class_labels=vector, return_dict=False
         )[0]
         image = F.pixel_shuffle(output.float(), self.config.patch)
-        return image + self._enlarge(low, given) if self.config.residual and low is not None else image
+        return image + self._enlarge(low, given, crop) if self.config.residual and low is not None else image
 
-    def _place(self, low: Tensor | None, noisy: Tensor) -> tuple[Tensor, Tensor]:
+    def _place(self, low: Tensor | None, noisy: Tensor, crop: Crop | None) -> tuple[Tensor, Tensor]:
         """Which samples have a low image (B,), and the images on the network's grid (zeros where none)."""
-        shape = (len(noisy), 3, self.config.grid, self.config.grid)
         if low is None:
-            return torch.zeros(len(noisy), dtype=torch.bool, device=noisy.device), noisy.new_zeros(shape)
+            grid = noisy.shape[-1] // self.config.patch
+            none = torch.zeros(len(noisy), dtype=torch.bool, device=noisy.device)
+            return none, noisy.new_zeros(len(noisy), 3, grid, grid)
         given = ~low.flatten(1).isnan().any(dim=1)
-        return given, resize(torch.nan_to_num(low), self.config.grid)
+        whole = resize(torch.nan_to_num(low), self.config.grid)
+        return given, crop.cut(whole) if crop else whole
 
-    def _enlarge(self, low: Tensor, given: Tensor) -> Tensor:
-        return given[:, None, None, None] * resize(torch.nan_to_num(low), self.config.size)
+    def _enlarge(self, low: Tensor, given: Tensor, crop: Crop | None) -> Tensor:
+        whole = resize(torch.nan_to_num(low), self.config.size)
+        return given[:, None, None, None] * (crop.cut(whole) if crop else whole)
+
+
+@functools.cache
+def compiler_works(device: str) -> bool:
+    """Whether torch.compile can build for this kind of device (a C++ compiler with Python's headers, or Triton)."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.zeros(4, device=device))
+    except Exception:  # a missing compiler shows itself as one of many errors
+        return False
+    return True
 
 
 def resize(image: Tensor, size: int) -> Tensor:

@@ -130,7 +130,7 @@ def test_paper_preset_takes_a_real_step(which: int) -> None:
     assert all(bool(p.isfinite().all()) for p in unet.parameters())
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "paper", "base"])
 def test_presets_survive_json(name: str) -> None:
     assert DiffusionConfig.from_json(preset(name).to_json()) == preset(name)
 
