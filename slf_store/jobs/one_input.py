@@ -125,11 +125,13 @@ def condition(store: Store, inputs: RunInputs, given: OneInput) -> Conditioned:
     seen = [name for name in inputs.system.sees(inputs.layout) if name in ENCODERS or name in inputs.constituents]
     _refuse_unseen(inputs, given, attributes, sounds, seen)
     values: dict[str, NDArray[Any]] = {}
-    guide = None
-    if given.picture is not None:
-        guide = _guide(store.settings, inputs, given.picture, is_face=given.picture_is_face)
+    guide = clip = None
     if given.sound is not None:
         clip = ClipMedia(0, given.sound.name, given.sound, frames=0)
+        _ = clip.recorded_speech  # a bad file is told before any model is loaded
+    if given.picture is not None:
+        guide = _guide(store.settings, inputs, given.picture, is_face=given.picture_is_face)
+    if clip is not None:
         values = {name: _extract(store.settings, inputs, name, clip) for name in sounds}
     matrix, mask = place_plain(inputs.layout, inputs.system.inputs, attributes, values, inputs.normalisation)
     used = [name for name in seen if name in values or attributes.get(name) is not None]

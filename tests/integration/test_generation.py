@@ -21,11 +21,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from slf_store.cli.main import app
-from slf_store.constituents.faces import face_choice
+from slf_store.constituents.faces import ImageGuide
 from slf_store.errors import ClipError, ConfigError, SelectionError, ShardError, SlfError
 from slf_store.faults import GENERATION
 from slf_store.jobs.generation import Generated, TrainedRun, generate_run
-from slf_store.jobs.one_input import OneInput, condition, generate_one
+from slf_store.jobs.one_input import OneInput, generate_one
 from slf_store.jobs.training import create_run, train
 from slf_store.media.clip import ClipMedia
 from slf_store.query.loader import Loader
@@ -48,14 +48,12 @@ STEPS = 2
 def store(extracted: Store) -> Store:
     """The extracted store in one thread, with two runs trained for seconds and a gallery of other people."""
     store = Store(extracted.settings.model_copy(update={"threads": 1}), extracted.engine)
-    import time; t=time.time()
     freeze(store, select(store, "split = 'dev'"), TRAINED, validation=0.3)
     freeze(store, select(store, "split = 'test'"), GALLERY)
     for name, system_name in ((RUN, "full-input"), (VOICE, "speaker-embeddings-only")):
         create_run(store, name, snapshot=TRAINED, system_name=system_name, preset="tiny", seed=0)
         for unet in (1, 2):
-            train(store, name, unet, samples=48)  # type: ignore[arg-type]
-            print("TRAIN", time.time()-t)
+            train(store, name, unet, samples=16)  # type: ignore[arg-type]
     return store
 
 
@@ -98,23 +96,29 @@ def pixels(png: Path) -> NDArray[np.int64]:
     return np.asarray(Image.open(png)).astype(int)
 
 
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, ...]]:
+    """Conditioning, mask and guide that the networks are given from here on."""
+    got: list[tuple[torch.Tensor, ...]] = []
+    make = TrainedRun.generate
+
+    def spy(self: TrainedRun, *given: Any, **options: Any) -> Any:
+        got.append(tuple(None if part is None else part.clone() for part in given[:3]))
+        return make(self, *given, **options)
+
+    monkeypatch.setattr(TrainedRun, "generate", spy)
+    return got
+
+
 def test_a_gallery_is_standardised_with_the_statistics_of_training(
     store: Store, inputs: RunInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery, trained = open_snapshot(store, GALLERY), open_snapshot(store, TRAINED)
     assert gallery.normalisation != trained.normalisation
-    got: list[torch.Tensor] = []
-    make = TrainedRun.generate
-
-    def spy(self: TrainedRun, conditioning: torch.Tensor, *args: Any, **options: Any) -> Any:
-        got.append(conditioning.clone())
-        return make(self, conditioning, *args, **options)
-
-    monkeypatch.setattr(TrainedRun, "generate", spy)
+    got = spied(monkeypatch)
     generate_run(store, RUN, GALLERY, steps=1, seed=90)
     wanted = replace(gallery, normalisation=trained.normalisation, layout=trained.layout)
     plain = [assemble_plain(wanted, inputs.system, sample)[0] for sample in range(len(gallery))]
-    assert torch.cat(got).numpy().tobytes() == np.stack(plain).tobytes()
+    assert torch.cat([conditioning for conditioning, _, _ in got]).numpy().tobytes() == np.stack(plain).tobytes()
 
 
 def test_another_version_than_the_runs_is_refused_with_both_named(store: Store, inputs: RunInputs) -> None:
@@ -211,32 +215,48 @@ def test_a_face_is_its_clips_own_whatever_the_batch_and_the_other_scales(store: 
     assert np.abs(together[0] - together[2]).max() > 1
 
 
-@pytest.mark.parametrize("point", GENERATION)
-def test_a_killed_generation_goes_on_to_the_bytes_of_an_undisturbed_one(
-    store: Store, slf: Any, undisturbed_faces: dict[tuple[str, float], bytes], point: str
-) -> None:
-    words = [RUN, "--on", GALLERY, "--scale", "0,3", "--seed", "93", "--steps", str(STEPS), "--batch", "2"]
-    turn = {"generate.written": 7, "generate.files": 2, "generate.committed": 1}[point]
-    environment = {**os.environ, "SLF_FAULT": f"{point}:{turn}"}
-    program = [sys.executable, "-c", "from slf_store.cli.main import main; main()", "generate", *words]
-    killed = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len(faces(store, 93)) == 4
-    again = slf(*words)
-    assert json.loads(again.stdout)["made"] == 8, again.output
-    assert faces(store, 93) == undisturbed_faces
-    assert len(files(store, 93)) == 12
-    assert all(name.endswith(".png") and not name.startswith(".") for name in files(store, 93))
-    wipe(store, 93)
+PROCESSES = """
+import json, os, sys
+import diffusers, torch
+import slf_store.jobs.generation
+from slf_store.cli.main import main
+started = []
+for fault, words in json.loads(sys.argv[1]):
+    started.append(os.fork())
+    if not started[-1]:
+        os.environ["SLF_FAULT"] = fault
+        sys.argv = ["slf", "generate", *words]
+        main()
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started])
+"""
+"""`slf generate` in a process for each job, libraries imported once: [fault, words]; prints how they ended."""
 
 
-@pytest.fixture(scope="module")
-def undisturbed_faces(store: Store) -> dict[tuple[str, float], bytes]:
-    generate_run(store, RUN, GALLERY, scales=[0, 3], seed=93, steps=STEPS, batch_size=2)
-    found = faces(store, 93)
-    assert len(found) == 12
-    wipe(store, 93)
-    return found
+def test_a_killed_generation_goes_on_to_the_bytes_of_an_undisturbed_one(store: Store, slf: Any) -> None:
+    """Killed at each fault point, in the second batch; every process with a seed of its own."""
+    turns = {"generate.written": 7, "generate.files": 2, "generate.committed": 1}
+    assert turns.keys() == GENERATION.keys()
+
+    def words(seed: int) -> list[str]:
+        return [RUN, "--on", GALLERY, "--scale", "0,3", "--seed", str(seed), "--steps", str(STEPS), "--batch", "2"]
+
+    undisturbed = {}
+    for seed in range(93, 93 + len(turns)):
+        assert json.loads(slf(*words(seed)).stdout)["made"] == 12
+        undisturbed[seed] = faces(store, seed)
+        wipe(store, seed)
+    jobs = [(f"{point}:{turn}", words(seed)) for seed, (point, turn) in zip(undisturbed, turns.items(), strict=True)]
+    program = [sys.executable, "-c", PROCESSES, json.dumps(jobs)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=300, check=True)
+    assert json.loads(ended.stdout) == [-signal.SIGKILL] * len(turns), ended.stderr
+    left = {seed: [name for name in files(store, seed) if name.startswith(".")] for seed in undisturbed}
+    assert [len(names) for names in left.values()] == [1, 0, 0]
+    for seed, wanted in undisturbed.items():
+        assert len(faces(store, seed)) == 4
+        assert json.loads(slf(*words(seed)).stdout)["made"] == 8
+        assert faces(store, seed) == wanted
+        assert len(files(store, seed)) == 12
+        assert not any(name.startswith(".") for name in files(store, seed))
 
 
 def wipe(store: Store, seed: int) -> None:
@@ -257,8 +277,10 @@ def media(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, 
     )
     clip = ClipMedia(clip_id, row["key"], Path(row["root"]) / row["path"], row["frames"])
     folder = tmp_path_factory.mktemp("own")
+    guide = ImageGuide(store.settings)
+    guide.load()
     write_float_wav(folder / "sound.wav", clip.recorded_speech)
-    Image.fromarray(clip.face(face_choice(store.settings)).image).save(folder / "picture.png")
+    Image.fromarray(clip.face(guide.choice).image).save(folder / "picture.png")
     return clip_id, row["key"], folder / "sound.wav", folder / "picture.png"
 
 
@@ -275,7 +297,11 @@ def write_float_wav(path: Path, samples: NDArray[np.float32]) -> None:
 
 
 def test_ones_own_sound_and_picture_are_conditioned_as_the_clip_itself(
-    store: Store, inputs: RunInputs, media: tuple[int, str, Path, Path], tmp_path: Path
+    store: Store,
+    inputs: RunInputs,
+    media: tuple[int, str, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clip_id, key, sound, picture = media
     manifest = of_snapshot(store, inputs, GALLERY)
@@ -283,17 +309,16 @@ def test_ones_own_sound_and_picture_are_conditioned_as_the_clip_itself(
     matrix, mask = assemble_plain(manifest, inputs.system, sample)
     attributes = {name: value for name, value in manifest.attributes[sample].items() if value is not None}
     own = OneInput(sound, picture, **attributes)
-    conditioned = condition(store, inputs, own)
-    assert conditioned.mask.tolist() == mask.tolist()
-    assert conditioned.matrix.tobytes() == matrix.tobytes()
     (batch,) = Loader(manifest.take(np.array([sample])), inputs.system, batch_size=1).once()
-    assert batch.guide is not None
-    assert conditioned.guide is not None
-    expected = (batch.guide[0].permute(1, 2, 0) + 1) * 127.5
-    assert conditioned.guide.tolist() == expected.round().int().tolist()
-
     generate_run(store, RUN, clips=f"clip_id = {clip_id}", scales=[0, 2], seed=94, steps=STEPS)
+    got = spied(monkeypatch)
     made = generate_one(store, RUN, own, tmp_path / "faces", scales=[0, 2], seed=94, key=key, steps=STEPS)
+    ((given, visible, guide),) = got
+    assert given.numpy().tobytes() == matrix.tobytes() == batch.conditioning.numpy().tobytes()
+    assert visible[0].tolist() == mask.tolist()
+    assert guide is not None
+    assert batch.guide is not None
+    assert torch.equal(guide, batch.guide)
     assert [path.name for path in made.files] == ["scale-0-seed-94.png", "scale-2-seed-94.png"]
     for path, scale in zip(made.files, (0, 2), strict=True):
         stored = store.runs / RUN / "generated" / f"scale-{scale}-seed-94" / f"{clip_id}.png"
