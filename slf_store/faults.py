@@ -52,7 +52,14 @@ CARE = {
 }
 """Fault points of compaction, backup, restore and erasure, and what is so when a process dies there."""
 
-FAULT_POINTS = EXTRACTION | CARE
+GENERATION = {
+    "generate.written": "a face's temporary file is there, perhaps not on disk",
+    "generate.files": "every face of a batch has its name; no row knows them",
+    "generate.committed": "the rows of a batch are committed",
+}
+"""Fault points of generating faces, and what is so when a process dies there."""
+
+FAULT_POINTS = EXTRACTION | CARE | GENERATION
 
 _passed: dict[str, int] = {}
 

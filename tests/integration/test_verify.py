@@ -220,8 +220,8 @@ def test_pictures_made_now_have_a_checksum(full: Store) -> None:
     lost.unlink()
     run = find_run(full, "old")
     bicubic_probes(full, run, np.arange(1, 4), np.zeros(3, np.int64))
-    values = {"run": run.id, "scale": 1.0, "seed": 0, "steps": 4, "samples_seen": 10}
-    _write(full, "old", values, np.array([1, 2]), np.full((2, 128, 128, 3), 99, np.uint8))
+    values = {"run": run.id, "seed": 0, "steps": 4, "samples_seen": 10}
+    _write(full, "old", values, np.array([1, 2]), {1.0: np.full((2, 128, 128, 3), 99, np.uint8)})
     assert full.query("SELECT count(*) AS n FROM generation WHERE checksum IS NOT NULL") == [{"n": 5}]
     report = verify(full)
     assert (report.findings, report.pictures) == ([], 5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from slf_store.diffusion.config import preset
+from slf_store.diffusion.memory import MOST_ROWS, RowLimit, plan_rows
 from slf_store.diffusion.sample import SampleNoise, generate, guide_output, sample_unet
 from slf_store.diffusion.schedule import NoiseSchedule, threshold
 from slf_store.diffusion.unet import SlfUnet
@@ -41,13 +44,13 @@ def test_a_face_does_not_depend_on_its_batch(
 ) -> None:
     conditioning, mask, guide = rows
     seeds = np.arange(5, dtype=np.int64) + 10
-    together = generate(*unets, conditioning, mask, guide, scale=3.0, seeds=seeds, steps=4)
-    pairs = generate(*unets, conditioning, mask, guide, scale=3.0, seeds=seeds, steps=4, batch_size=2)
-    alone = generate(*unets, conditioning[3:4], mask[3:4], guide[3:4], scale=3.0, seeds=seeds[3:4], steps=4)
+    (together,) = generate(*unets, conditioning, mask, guide, scales=[3.0], seeds=seeds, steps=4)
+    (pairs,) = generate(*unets, conditioning, mask, guide, scales=[3.0], seeds=seeds, steps=4, limit=RowLimit(3))
+    ((alone,),) = generate(*unets, conditioning[3:4], mask[3:4], guide[3:4], scales=[3.0], seeds=seeds[3:4], steps=4)
     assert together.shape == (5, 3, 128, 128)
     assert together.dtype == torch.uint8
     assert (together.int() - pairs.int()).abs().max() <= 1
-    assert (together[3].int() - alone[0].int()).abs().max() <= 1
+    assert (together[3].int() - alone.int()).abs().max() <= 1
     assert not torch.equal(together[0], together[1])
 
 
@@ -108,7 +111,95 @@ def test_generation_without_a_guide_and_wrong_lengths(
     unets: tuple[SlfUnet, SlfUnet], rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ) -> None:
     conditioning, mask, _ = rows
-    faces = generate(*unets, conditioning[:2], mask[:2], None, scale=(2.0, 1.0), seeds=[0, 1], steps=(2, 1))
-    assert faces.shape == (2, 3, 128, 128)
+    faces = generate(*unets, conditioning[:2], mask[:2], None, scales=[(2.0, 1.0)], seeds=[0, 1], steps=(2, 1))
+    assert faces.shape == (1, 2, 3, 128, 128)
     with pytest.raises(ConfigError, match="seeds"):
         generate(*unets, conditioning, mask, None, seeds=[0], steps=1)
+
+
+SCALES = (0.0, 1.0, 3.0, 0.5)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_many_scales_at_once_are_each_scale_alone(
+    unets: tuple[SlfUnet, SlfUnet], rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor], guided: bool
+) -> None:
+    """At most one grey level apart, and nearly everywhere none: other sums of the same numbers."""
+    conditioning, mask, low = rows
+    guide, seeds = low if guided else None, range(5)
+    together = generate(*unets, conditioning, mask, guide, scales=SCALES, seeds=seeds, steps=4)
+    assert together.shape == (4, 5, 3, 128, 128)
+    for scale, faces in zip(SCALES, together, strict=True):
+        (alone,) = generate(*unets, conditioning, mask, guide, scales=[scale], seeds=seeds, steps=4)
+        apart = (faces.int() - alone.int()).abs()
+        assert apart.max() <= 1
+        assert (apart > 0).float().mean() < 0.01
+    assert len({face.numpy().tobytes() for face in together[:, 0]}) == 4
+
+
+def test_a_step_is_one_call_with_every_branch_and_the_first_shares_them(
+    unets: tuple[SlfUnet, SlfUnet],
+    rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conditioning, mask, guide = rows
+    sizes: list[tuple[int, int]] = []
+    denoise = SlfUnet.denoise
+
+    def spy(self: SlfUnet, noisy: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        sizes.append((self.config.size, len(noisy)))
+        return denoise(self, noisy, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SlfUnet, "denoise", spy)
+    generate(*unets, conditioning, mask, guide, scales=SCALES, seeds=range(5), steps=2, limit=RowLimit(100))
+    assert sizes == [(32, 10), (32, 30), (128, 30), (128, 30)]  # 3 scales need each of the two branches, of 5 samples
+
+
+def test_a_gpu_out_of_memory_halves_the_call_and_goes_on(
+    unets: tuple[SlfUnet, SlfUnet],
+    rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conditioning, mask, guide = rows
+    wanted = generate(*unets, conditioning, mask, guide, scales=SCALES, seeds=range(5), steps=2)
+    denoise, room = SlfUnet.denoise, [4]
+
+    def small(self: SlfUnet, noisy: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        if len(noisy) > room[0]:
+            raise torch.OutOfMemoryError("as a GPU says it")
+        return denoise(self, noisy, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SlfUnet, "denoise", small)
+    limit = RowLimit(100)
+    got = generate(*unets, conditioning, mask, guide, scales=SCALES, seeds=range(5), steps=2, limit=limit)
+    assert limit.rows <= 4
+    assert (got.int() - wanted.int()).abs().max() <= 1
+    room[0] = 0
+    with pytest.raises(ConfigError, match="not even one image"):
+        generate(*unets, conditioning, mask, guide, seeds=range(5), steps=1, limit=limit)
+
+
+def test_planned_memory_is_near_what_a_call_takes(unets: tuple[SlfUnet, SlfUnet]) -> None:
+    """In a process of its own, whose peak the kernel tells: between a half and twice of the plan."""
+    program = """
+import torch
+from pathlib import Path
+from slf_store.diffusion.config import preset
+from slf_store.diffusion.memory import MOST_ROWS, RowLimit, plan_rows
+from slf_store.diffusion.memory import row_bytes
+from slf_store.diffusion.unet import Condition, SlfUnet
+torch.set_num_threads(1)
+config, rows = preset("tiny").unet2, 160
+planned, unet = row_bytes(config), SlfUnet(config).eval()
+def call(n):
+    condition = Condition(torch.zeros(n, 1 + config.latents, config.cond_dim), torch.zeros(n, 4 * config.channels[0]))
+    with torch.inference_mode():
+        unet.denoise(torch.zeros(n, 3, 128, 128), torch.zeros(n), condition, torch.zeros(n, 3, 32, 32))
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+small = call(32)
+print((call(rows + 32) - small) / rows / planned)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert 0.5 < float(said.stdout) < 2, said.stdout
+    room = plan_rows(tuple(unet.config for unet in unets), "cpu").rows
+    assert 1 <= room <= MOST_ROWS["cpu"]
