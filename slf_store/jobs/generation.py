@@ -41,7 +41,8 @@ THERE = text("""
 """)
 REPLACE = text("""
     DELETE FROM generation
-    WHERE run_id = :run AND method = 'diffusion' AND scale = :scale AND seed = :seed AND clip_id = ANY(:clip_ids)
+    WHERE run_id = :run AND method = 'diffusion' AND scale = :scale AND seed = :seed AND steps = :steps
+      AND clip_id = ANY(:clip_ids)
 """)
 NEW = text("""
     INSERT INTO generation (run_id, clip_id, method, scale, seed, steps, samples_seen, path, checksum)
@@ -130,7 +131,7 @@ def generate_run(
     there = done = total - sum(len(own) * len(samples) for own, samples in todo.items())
     planned = trained.limit(device) if batch_size is None and todo else None
     for own, samples in todo.items():
-        _remove_left_over(store, run, own, seed)
+        _remove_left_over(store, run, own, values)
         limit = planned or RowLimit((batch_size or 1) * branches(own))
         loader = Loader(
             manifest.take(samples),
@@ -262,14 +263,15 @@ def _todo(
     return {open_: np.array(samples, np.int64) for open_, samples in groups.items()}
 
 
-def _folder(store: Store, run: str, scale: float, seed: int) -> Path:
-    return store.runs / run / "generated" / f"scale-{scale:.15g}-seed-{seed}"
+def _folder(store: Store, run: str, scale: float, values: dict[str, Any]) -> Path:
+    steps = f"-steps-{values['steps']}" if values["steps"] else ""
+    return store.runs / run / "generated" / f"scale-{scale:.15g}-seed-{values['seed']}{steps}"
 
 
-def _remove_left_over(store: Store, run: str, scales: Sequence[float], seed: int) -> None:
+def _remove_left_over(store: Store, run: str, scales: Sequence[float], values: dict[str, Any]) -> None:
     """Temporary files of processes of this machine that were killed."""
     for scale in scales:
-        for path in _folder(store, run, scale, seed).glob(".*.png.*"):
+        for path in _folder(store, run, scale, values).glob(".*.png.*"):
             if owner_is_dead(path.name.partition(".png.")[2].replace("~", "/")):
                 path.unlink(missing_ok=True)
 
@@ -286,7 +288,7 @@ def _write(
         connection.execute(HOLD_SEAL_LOCK, {"key": SEAL_LOCK})
         rows = []
         for scale, own in faces.items():
-            folder = _folder(store, run, scale, values["seed"])
+            folder = _folder(store, run, scale, values)
             folder.mkdir(parents=True, exist_ok=True)
             for clip, face in zip(clips, own, strict=True):
                 path = folder / f"{clip}.png"
