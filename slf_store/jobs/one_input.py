@@ -128,7 +128,7 @@ def condition(store: Store, inputs: RunInputs, given: OneInput) -> Conditioned:
     guide = clip = None
     if given.sound is not None:
         clip = ClipMedia(0, given.sound.name, given.sound, frames=0)
-        _ = clip.recorded_speech  # a bad file is told before any model is loaded
+        _require_speech(clip)
     if given.picture is not None:
         guide = _guide(store.settings, inputs, given.picture, is_face=given.picture_is_face)
     if clip is not None:
@@ -219,6 +219,15 @@ def _refuse_unseen(
         raise SelectionError(f"{sees}, not {', '.join(unseen)}", hint="leave that out, or choose another run")
     if given.sound is None and given.picture is None and all(value is None for value in attributes.values()):
         raise SelectionError(f"no input is given; {sees}", hint="give at least one of them")
+
+
+def _require_speech(clip: ClipMedia) -> None:
+    """A bad file is told before any model is loaded."""
+    try:
+        _ = clip.recorded_speech
+    except ClipError as error:
+        hint = error.hint or "give at least 0.5 s of speech: wav, ogg, mp4, mkv"
+        raise ClipError(error.code, error.what, hint=hint) from error
 
 
 def _extract(settings: Settings, inputs: RunInputs, name: str, clip: ClipMedia) -> NDArray[Any]:
