@@ -42,8 +42,6 @@ class UnetConfig:
     """Output is added to the enlarged low image, its last layer starting at zero; needs prediction "x0"."""
     timesteps: int = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
-    zero_terminal: bool = False
-    """The last timestep holds no signal at all (Lin et al. 2024, §3.1); not for noise prediction."""
     augment_max: float = 0.0
     """Training adds noise of a level drawn from [0, augment_max] to the low image; 0 = never."""
     augment_level: float = 0.0
@@ -71,11 +69,6 @@ class UnetConfig:
                 f"U-Net {self.size}: residual output needs prediction 'x0', not {self.prediction!r}",
                 hint="set prediction='x0' or residual=False",
             )
-        if self.zero_terminal and self.prediction == "noise":
-            raise ConfigError(
-                f"U-Net {self.size}: noise prediction says nothing where no signal is left",
-                hint="set prediction='v' or zero_terminal=False",
-            )
 
     @property
     def grid(self) -> int:
@@ -88,12 +81,6 @@ class TrainingConfig:
     """How one U-Net is trained."""
 
     batch_size: int = 64
-    micro_batch: int = 0
-    """Samples computed at a time, gradients added up (memory); 0 = the whole batch."""
-    crop: int = 0
-    """Side, in pixels, of the random square of the image that is trained on; 0 = all of it."""
-    compile: bool = False
-    """Compile the network with torch.compile where a compiler is found."""
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
