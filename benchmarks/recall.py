@@ -29,6 +29,7 @@ from slf_store.evaluation.interval import bootstrap_mean
 from slf_store.evaluation.measure import KS
 from slf_store.jobs.generation import generate_run
 from slf_store.jobs.training import checkpoints, create_run, run_row, share_unet2, train
+from slf_store.query.manifest import Part
 from slf_store.store import Store
 
 SYSTEMS = ("full-input", "no-image-guide", "no-audio", "pure-super-resolution")
@@ -101,9 +102,10 @@ def trained(store: Store, run: str) -> dict[int, dict[str, Any]]:
 def make(store: Store, run: str, given: argparse.Namespace, context: Context) -> None:
     """Generate and evaluate one run: on validation identities, then on the test identities."""
     workers = store.settings.worker_count
-    for snapshot, part in ((given.train, "validation"), (given.test, "all")):
+    parts: tuple[tuple[str, Part], ...] = ((given.train, "validation"), (given.test, "all"))
+    for snapshot, part in parts:
         with context.progress(f"generating {run} on {snapshot}") as progress:
-            generate_run(store, run, snapshot, part=part, scales=given.scales, progress=progress)  # type: ignore[arg-type]
+            generate_run(store, run, snapshot, part=part, scales=given.scales, progress=progress)
         with context.progress(f"evaluating {run} on {snapshot}") as progress:
             evaluate(store, run, snapshot, part=part, workers=workers, baselines=part == "all", progress=progress)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -60,7 +60,7 @@ def downgrade() -> None:
     op.create_unique_constraint(op.f("uq_evaluation_key"), "evaluation", [*KEY, "constituent_id"])
     first = (SQL / "0001_views.sql").read_text("utf-8")
     op.get_bind().exec_driver_sql(first[first.index("CREATE VIEW recall_at_k") :].replace("%", "%%"))
-    op.execute("GRANT SELECT ON recall_at_k, fidelity TO slf_analyst, slf_researcher")
+    op.execute("GRANT SELECT ON recall_at_k, fidelity TO slf_analyst, slf_researcher, slf_ingest")
 
 
 def _add_steps(view: str) -> None:
