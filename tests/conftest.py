@@ -59,6 +59,17 @@ def server_url(pg_home: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread: several wait for each other on a busy machine, and give other last bits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def database_url(server_url: str) -> Iterator[str]:
     """URL of a fresh, empty database (no extension in it either), dropped after the test."""
     import psycopg

@@ -88,7 +88,7 @@ def faces(store: Store, seed: int) -> dict[tuple[str, float], bytes]:
 
 
 def files(store: Store, seed: int) -> list[str]:
-    return sorted(path.name for path in (store.runs / RUN).glob(f"generated/scale-*-seed-{seed}/*"))
+    return sorted(path.name for path in (store.runs / RUN).glob(f"generated/scale-*-seed-{seed}-steps-{STEPS}/*"))
 
 
 def pixels(png: Path) -> NDArray[np.int64]:
@@ -204,12 +204,12 @@ def test_a_face_is_its_clips_own_whatever_the_batch_and_the_other_scales(store: 
     report = generate_run(store, RUN, GALLERY, scales=[0, 1, 8], seed=92, steps=STEPS, batch_size=4)
     assert report == Generated(RUN, 18, 0, 0, {})
     folder = store.runs / RUN / "generated"
-    together = [pixels(folder / f"scale-{scale}-seed-92" / f"{clip}.png") for scale in (0, 1, 8)]
+    together = [pixels(folder / f"scale-{scale}-seed-92-steps-{STEPS}" / f"{clip}.png") for scale in (0, 1, 8)]
     with store.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM generation WHERE seed = 92")
     for scale, wanted in zip((0, 1, 8), together, strict=True):
         generate_run(store, RUN, clips=f"clip_id = {clip}", scales=[scale], seed=92, steps=STEPS)
-        alone = pixels(folder / f"scale-{scale}-seed-92" / f"{clip}.png")
+        alone = pixels(folder / f"scale-{scale}-seed-92-steps-{STEPS}" / f"{clip}.png")
         assert np.abs(alone - wanted).max() <= 1
     assert np.abs(together[0] - together[2]).max() > 1
 
@@ -261,7 +261,7 @@ def test_a_killed_generation_goes_on_to_the_bytes_of_an_undisturbed_one(store: S
 def wipe(store: Store, seed: int) -> None:
     with store.engine.begin() as connection:
         connection.exec_driver_sql(f"DELETE FROM generation WHERE seed = {seed}")
-    for path in (store.runs / RUN).glob(f"generated/scale-*-seed-{seed}/*"):
+    for path in (store.runs / RUN).glob(f"generated/scale-*-seed-{seed}-steps-{STEPS}/*"):
         path.unlink()
 
 
@@ -320,7 +320,7 @@ def test_ones_own_sound_and_picture_are_conditioned_as_the_clip_itself(
     assert torch.equal(guide, batch.guide)
     assert [path.name for path in made.files] == ["scale-0-seed-94.png", "scale-2-seed-94.png"]
     for path, scale in zip(made.files, (0, 2), strict=True):
-        stored = store.runs / RUN / "generated" / f"scale-{scale}-seed-94" / f"{clip_id}.png"
+        stored = store.runs / RUN / "generated" / f"scale-{scale}-seed-94-steps-{STEPS}" / f"{clip_id}.png"
         assert np.array_equal(pixels(path), pixels(stored))
         assert "machine-made" in Image.open(path).info["Comment"]
 

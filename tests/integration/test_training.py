@@ -24,7 +24,10 @@ from slf_store.store import Store
 
 pytestmark = pytest.mark.integration
 
-LINES = "SELECT samples_seen, loss, validation_loss, validation_levels FROM run_log ORDER BY samples_seen, id"
+LINES = """
+    SELECT samples_seen, loss, validation_loss, validation_levels FROM run_log JOIN run ON run.id = run_id
+    WHERE name = 'a' ORDER BY samples_seen, run_log.id
+"""
 ROLES = "SELECT role, samples_seen, validation_loss, path FROM checkpoint JOIN run ON run.id = run_id WHERE name = 'a'"
 
 PEOPLE = """
@@ -65,7 +68,8 @@ def test_every_line_and_checkpoint_has_its_row(trained: Store) -> None:
     assert checkpoints(trained, run)[1]["samples_seen"] == 64
     assert checkpoints(trained, run, "best")[1]["path"] == "runs/a/unet1-best.safetensors"
     assert [f for f in verify(trained).findings if f.file and "runs/a" in f.file] == []
-    assert run_text(trained.engine, "SELECT count(*) AS n FROM run_log", role="researcher") == [{"n": 4}]
+    count = f"SELECT count(*) AS n FROM run_log WHERE run_id = {run['id']}"
+    assert run_text(trained.engine, count, role="researcher") == [{"n": 4}]
     undocumented = """
         SELECT attname FROM pg_attribute WHERE attrelid = 'run_log'::regclass AND attnum > 0
                                            AND col_description(attrelid, attnum) IS NULL
@@ -138,7 +142,7 @@ def test_going_on_from_a_checkpoint_removes_later_lines(trained: Store) -> None:
     with trained.engine.begin() as connection:
         connection.exec_driver_sql("""
             INSERT INTO run_log (run_id, unet, samples_seen, loss, lr, samples_per_s, wait_share, memory_bytes)
-            SELECT run_id, unet, 9999, 1, 1, 1, 1, 1 FROM run_log LIMIT 1
+            SELECT id, 1, 9999, 1, 1, 1, 1, 1 FROM run WHERE name = 'a'
         """)
     assert train(trained, "a", 1, samples=80).samples_seen == 80
     assert [line["samples_seen"] for line in trained.query(LINES)] == [16, 32, 48, 64, 80]

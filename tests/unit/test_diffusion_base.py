@@ -22,7 +22,7 @@ from slf_store.diffusion.train import TrainLog, train_unet
 from slf_store.diffusion.unet import SlfUnet, compiler_works, resize
 from slf_store.errors import ConfigError
 
-torch.set_num_threads(1)  # several threads wait for each other on a busy machine
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = UnetConfig(
     size=32, low_size=8, channels=(32,), blocks=(1,), attention=(False,), head_dim=16, cond_dim=32, latents=4,

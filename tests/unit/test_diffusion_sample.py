@@ -17,7 +17,7 @@ from slf_store.diffusion.schedule import NoiseSchedule, threshold
 from slf_store.diffusion.unet import SlfUnet
 from slf_store.errors import ConfigError
 
-torch.set_num_threads(1)  # several threads wait for each other on a busy machine
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from slf_store.diffusion.validation import LEVELS, Validation, validate
 from slf_store.errors import CheckpointError, ConfigError, TrainingDiverged
 
 SIZE = 4
-torch.set_num_threads(1)  # several threads wait for each other on a busy machine
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(**training: object) -> DiffusionConfig:
