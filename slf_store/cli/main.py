@@ -14,6 +14,7 @@ from slf_store import __version__
 from slf_store.cli import (
     care,
     constituents,
+    explore,
     features,
     layout,
     selections,
@@ -93,6 +94,7 @@ for verb in (
     evaluation.evaluate,
     evaluation.recall,
     evaluation.report,
+    explore.explore,
     serve.serve_flows,
     privacies.forget,
     privacies.blocked,
