@@ -15,7 +15,7 @@ from typing import Any, cast
 PAGE = Path(__file__).parents[1] / "docs" / "cookbook.md"
 QUESTION = re.compile(
     r"^### (?P<number>\d+)\. (?P<title>.+?)\n\n\*(?P<role>researcher|analyst)\*.*?^```sql\n(?P<sql>.*?)^```\n"
-    r"(?P<answer>(?:\n(?:\|.*\n)+)?)",
+    r"(?P<answer>(?:\n(?:\|[^\n]*\n)+)?)",
     re.M | re.S,
 )
 
