@@ -19,8 +19,8 @@ from slf_store.query.snapshot import freeze
 from slf_store.query.values import read_constituent
 from slf_store.store import Store
 
-RUNS = {"full-input": 0.15, "no-audio": 0.6}
-"""System of each run, and how far its faces are from the real ones."""
+RUNS = {"explored-full": ("full-input", 0.15), "explored-no-audio": ("no-audio", 0.6)}
+"""Runs: the system of each, and how far its faces are from the real ones."""
 SCALES = (1.0, 2.0)
 TRAIN, TEST = "explored-train", "explored-test"
 
@@ -39,7 +39,7 @@ LOG = text("""
 
 @contextmanager
 def evaluations(store: Store) -> Iterator[Store]:
-    """The store with two evaluated runs, `full-input` and `no-audio`; everything is removed again at the end."""
+    """The store with two evaluated runs, :data:`RUNS`; everything is removed again at the end."""
     model = embedding_model(store).constituent_id
     generator = np.random.default_rng(0)
     try:
@@ -54,8 +54,8 @@ def evaluations(store: Store) -> Iterator[Store]:
         )
         ids = np.array([row["clip_id"] for row in clips], np.int64)
         targets, _ = read_constituent(store, "target", ids)
-        for run, noise in RUNS.items():
-            create_run(store, run, snapshot=TRAIN, system_name=run, preset="tiny", seed=0)
+        for run, (system, noise) in RUNS.items():
+            create_run(store, run, snapshot=TRAIN, system_name=system, preset="tiny", seed=0)
             write_whole(store.runs / run / "grids" / "unet1-480.png", encode_png(targets[0]))
             with store.engine.begin() as connection:
                 connection.execute(LOG, {"run": run})
@@ -70,16 +70,17 @@ def evaluations(store: Store) -> Iterator[Store]:
                         row = {"run": run, "clip": clip, "scale": scale}
                         row["path"] = path.relative_to(store.settings.home).as_posix()
                         generation = connection.execute(NEW, row).scalar_one()
-                        found = (run, i, scale) != ("no-audio", 0, 1.0)  # in one picture no face is found
+                        found = (run, i, scale) != ("explored-no-audio", 0, 1.0)  # in one picture no face is found
                         vector = real + noise * generator.normal(0, 0.05, real.shape) if found else None
                         connection.execute(EMBED, {"generation": generation, "model": model, "vector": vector})
             evaluate(store, run, TRAIN, part="validation", baselines=False)
-            evaluate(store, run, TEST, baselines=run == "full-input")
+            evaluate(store, run, TEST, baselines=system == "full-input")
         yield store
     finally:
         with store.engine.begin() as connection:
-            connection.execute(text("DELETE FROM evaluation"))
             connection.execute(text("DELETE FROM run WHERE name = ANY(:runs)"), {"runs": list(RUNS)})
-            connection.execute(text("DELETE FROM snapshot WHERE name IN (:train, :test)"), {"train": TRAIN, "test": TEST})
+            connection.execute(
+                text("DELETE FROM snapshot WHERE name IN (:train, :test)"), {"train": TRAIN, "test": TEST}
+            )
         for run in RUNS:
             shutil.rmtree(store.runs / run, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from cookbook import Question, questions, shown
-from evaluated_store import evaluations
+from evaluated_store import RUNS, evaluations
 
 from slf_store.db.readonly import run_text
 from slf_store.errors import SelectionError
@@ -59,5 +59,5 @@ def test_the_notebook_runs(evaluated: Store, monkeypatch: pytest.MonkeyPatch, tm
     assert all(cell["outputs"] for cell in cells[1:])
     names: dict[str, Any] = {}
     exec("\n\n".join("".join(cell["source"]) for cell in cells), names)
-    assert set(names["recall"]["run"]) == {"full-input", "no-audio"}
+    assert set(names["recall"]["run"]) == set(RUNS)
     assert {"recall", "ci_low", "ci_high"} <= set(names["recall"].columns)
