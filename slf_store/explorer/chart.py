@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 520, 280
+WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 42
 COLOURS = 6
 """Classes `c0` … `c5` of the style sheet; further lines begin again, dashed."""
 TICKS = 5
+BANDED = 4
+"""Lines up to which intervals are drawn: more bands over each other show nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ def chart(lines: Sequence[Line], axes: Axes) -> Markup:
             ).format(LEFT, WIDTH - RIGHT, y(value), y(value), LEFT - 6, y(value) + 4, label)
         )
     for value in axes.ticks or [left + (right - left) * i / 4 for i in range(5)]:
-        label = f"{value:,.0f}"
+        label = f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
         parts.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format(x(value), HEIGHT - 22, label))
     parts.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format((LEFT + WIDTH) / 2, HEIGHT - 4, axes.x))
     for i, line in enumerate(lines):
         style = _style(i)
-        if any(point[2] != point[3] for point in line.points):
+        if len(lines) <= BANDED and any(point[2] != point[3] for point in line.points):
             edge = [(x(p[0]), y(p[2])) for p in line.points] + [(x(p[0]), y(p[3])) for p in reversed(line.points)]
             parts.append(Markup('<polygon class="band {}" points="{}"/>').format(style, _joined(edge)))
         track = [(x(p[0]), y(p[1])) for p in line.points]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -94,6 +95,7 @@ UNDETECTED = f"""
     WHERE evaluation.id = :evaluation ORDER BY generation.clip_id LIMIT :limit OFFSET :offset
 """
 MATCHES_SHOWN = 24
+BASELINES = ("random", "bicubic-8x8", "real-vs-real")
 SORTS = ("worst", "best", "undetected")
 
 
@@ -114,12 +116,29 @@ def curves(explorer: Explorer, request: Request) -> Response:
     ids = {_name(row): row["id"] for row in keys}
     named = {name: list(group) for name, group in groupby(rows, key=_name)}
     pixels = {name: list(group) for name, group in groupby(explorer.rows(FIDELITY, **asked), key=_name)}
-    lines = [Line(name, [(r["k"], r["recall"], r["ci_low"], r["ci_high"]) for r in own]) for name, own in named.items()]
     ks = sorted({row["k"] for row in rows})
     return explorer.page(
         request, "curves", asked=asked, ks=ks, named=named, ids=ids, pixels=pixels,
-        chart=chart(lines, Axes("k, matches looked at", "recall", ks, percent=True)),
+        over_k=_over_k(named, ks), over_scale=_over_scale(rows, ks),
     )  # fmt: skip
+
+
+def _over_k(named: dict[str, list[dict[str, Any]]], ks: Sequence[int]) -> Markup:
+    """A line for each system and scale."""
+    lines = [Line(name, [(r["k"], r["recall"], r["ci_low"], r["ci_high"]) for r in own]) for name, own in named.items()]
+    return chart(lines, Axes("k, matches looked at", "recall", ks, percent=True))
+
+
+def _over_scale(rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> Markup:
+    """A line for each k over the conditional scales, of the first seed and number of steps; none of a single scale."""
+    made = [row for row in rows if row["system"] not in BASELINES]
+    made = [row for row in made if (row["seed"], row["steps"]) == (made[0]["seed"], made[0]["steps"])]
+    scales = sorted({row["scale"] for row in made})
+    lines = [
+        Line(f"recall@{k}", [(r["scale"], r["recall"], r["ci_low"], r["ci_high"]) for r in made if r["k"] == k])
+        for k in ks
+    ]
+    return chart(lines, Axes("conditional scale", "recall", scales, percent=True)) if len(scales) > 1 else Markup("")
 
 
 def matches(explorer: Explorer, request: Request) -> Response:
@@ -143,7 +162,7 @@ def matches(explorer: Explorer, request: Request) -> Response:
 
 def _name(row: dict[str, Any]) -> str:
     """One evaluation among those of a run and gallery."""
-    if row["system"] in ("random", "bicubic-8x8", "real-vs-real"):
+    if row["system"] in BASELINES:
         return str(row["system"])
     return f"{row['system']}, scale {row['scale']:g}, seed {row['seed']}" + (
         f", {row['steps']} steps" if row["steps"] else ""
