@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 42
 COLOURS = 6
 """Classes `c0` … `c5` of the style sheet; further lines begin again, dashed."""
-TICKS = 5
+TICKS, MOST_TICKS = 5, 11
 BANDED = 4
 """Lines up to which intervals are drawn: more bands over each other show nothing."""
 
@@ -72,7 +72,8 @@ def chart(lines: Sequence[Line], axes: Axes) -> Markup:
                 '<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="end" x="{}" y="{}">{}</text>'
             ).format(LEFT, WIDTH - RIGHT, y(value), y(value), LEFT - 6, y(value) + 4, label)
         )
-    for value in axes.ticks or [left + (right - left) * i / 4 for i in range(5)]:
+    marked = axes.ticks[:: math.ceil(len(axes.ticks) / MOST_TICKS)] if axes.ticks else _spread(left, right)
+    for value in marked:
         label = f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
         parts.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format(x(value), HEIGHT - 22, label))
     parts.append(Markup('<text class="mid" x="{}" y="{}">{}</text>').format((LEFT + WIDTH) / 2, HEIGHT - 4, axes.x))
@@ -91,6 +92,10 @@ def chart(lines: Sequence[Line], axes: Axes) -> Markup:
         WIDTH, HEIGHT, Markup("").join(parts)
     )
     return Markup('<figure>{}<ul class="legend">{}</ul></figure>').format(drawing, Markup("").join(legend))
+
+
+def _spread(left: float, right: float) -> list[float]:
+    return [left + (right - left) * i / (TICKS - 1) for i in range(TICKS)]
 
 
 def _style(i: int) -> str:
