@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -44,6 +45,7 @@ def explore(
         explorer = Explorer(store, cast("Role", role))
         try:
             context.show_one({"page": place.url, "role": role}, f"explorer of {store.settings.home}; Ctrl-C ends")
+            sys.stdout.flush()
             serve(create_app(explorer), place)
         finally:
             explorer.close()

@@ -85,7 +85,9 @@ def create_app(explorer: Explorer) -> Starlette:
                 return error_page(request, 404, "There is nothing with that number.")
             case _:
                 log.error("the database: %s", cause)
-                return error_page(request, 503, "The database cannot be used.", "see `slf status`, then try again")
+                return error_page(
+                    request, 503, "The database cannot be used.", "see `slf status`, then start `slf explore` again"
+                )
 
     def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -34,6 +34,10 @@ COVERAGE = """
     SELECT constituent, version, state, reason, seconds FROM coverage WHERE clip_id = :clip
     ORDER BY constituent, version
 """
+MESSAGES = """
+    SELECT string_agg(constituent, ', ' ORDER BY constituent) AS constituents, message FROM coverage
+    WHERE clip_id = :clip AND message IS NOT NULL GROUP BY message ORDER BY message
+"""
 OTHERS = """
     SELECT other.clip_id, other.video, other.clip, other.split, other.duration_s
     FROM clips JOIN clips other ON other.source = clips.source AND other.identity = clips.identity
@@ -80,9 +84,10 @@ def clip(explorer: Explorer, request: Request) -> Response:
     key = request.path_params["clip"]
     one = known_clip(explorer, key)
     skip = number(request, "skip", 0, 10**6)
-    shown: dict[str, Any] = {"generated": (), "skip": skip, "step": PAGE}
+    shown: dict[str, Any] = {"generated": (), "messages": (), "skip": skip, "step": PAGE}
     if explorer.role == "researcher":
         shown["generated"] = explorer.rows(GENERATED, clip=key, limit=PAGE, offset=skip)
+        shown["messages"] = explorer.rows(MESSAGES, clip=key)  # they name files
     return explorer.page(
         request, "clip", one=one, coverage=explorer.rows(COVERAGE, clip=key),
         others=explorer.rows(OTHERS, clip=key, limit=PAGE), **shown,

@@ -47,7 +47,7 @@ class Explorer:
             lstrip_blocks=True,
         )  # fmt: skip
         self._templates.filters |= {"cell": cell, "bytes": as_bytes, "share": share}
-        self._templates.globals |= {"role": role, "faces": role == "researcher", "home": owner.settings.home.name}
+        self._templates.globals |= {"role": role, "faces": role == "researcher"}
 
     def rows(self, statement: str, /, **parameters: Any) -> Sequence[dict[str, Any]]:
         """Rows of a statement, parameters bound by name."""

@@ -12,12 +12,16 @@ from slf_store.explorer.explorer import PAGE, Explorer, number
 from slf_store.explorer.flow_runs import last_runs
 
 COUNTS = """
-    SELECT count(*) AS clips, count(DISTINCT (source, identity)) AS identities,
-           coalesce(sum(duration_s), 0) / 3600 AS hours,
-           count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
-           count(*) FILTER (WHERE vanished_at IS NOT NULL) AS vanished,
+    WITH person AS (
+        SELECT count(*) AS clips, sum(duration_s) AS seconds,
+               count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
+               count(*) FILTER (WHERE vanished_at IS NOT NULL) AS vanished, bool_and(synthetic) AS synthetic
+        FROM clips GROUP BY source, identity
+    )
+    SELECT coalesce(sum(clips), 0)::bigint AS clips, count(*) AS identities, coalesce(sum(seconds), 0) / 3600 AS hours,
+           coalesce(sum(quarantined), 0)::bigint AS quarantined, coalesce(sum(vanished), 0)::bigint AS vanished,
            coalesce(bool_and(synthetic), false) AS synthetic
-    FROM clips
+    FROM person
 """
 COVERAGE = """
     -- From the counts that triggers keep: the same at any size of the store.

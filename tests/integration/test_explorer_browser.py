@@ -24,7 +24,8 @@ pytestmark = pytest.mark.integration
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr", "--virtual-time-budget=8000",
+    "--disable-sync", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr",
+    "--virtual-time-budget=8000",
 )  # fmt: skip
 
 
