@@ -83,6 +83,8 @@ def create_app(explorer: Explorer) -> Starlette:
                 return error_page(request, 503, f"Stopped after {limit:g} s.", "raise SLF_STATEMENT_TIMEOUT_S")
             case errors.NumericValueOutOfRange():
                 return error_page(request, 404, "There is nothing with that number.")
+            case errors.DataError():
+                return error_page(request, 400, f"The database cannot be asked that: {cause}.")
             case _:
                 log.error("the database: %s", cause)
                 return error_page(
@@ -97,7 +99,7 @@ def create_app(explorer: Explorer) -> Starlette:
     def unexpected(request: Request, error: Exception) -> Response:  # the server logs its traceback
         return error_page(request, 500, "The page cannot be shown.", "the terminal of `slf explore` says why")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, served(page), methods=["GET"]) for path, page in PAGES.items()),
             Mount("/static", StaticFiles(directory=HERE / "static")),
@@ -110,3 +112,5 @@ def create_app(explorer: Explorer) -> Starlette:
             Exception: unexpected,
         },
     )
+    app.router.redirect_slashes = False
+    return app

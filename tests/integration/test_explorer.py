@@ -213,6 +213,7 @@ def test_what_is_not_there_says_so(researcher: TestClient, keys: SimpleNamespace
         assert answer.status_code == 404, page
         assert "Traceback" not in answer.text
     assert researcher.get("/clips?after=-1&skip=x").status_code == 200
+    assert researcher.get("/evaluations/curves?run=%00").status_code == 400
 
 
 def test_pages_cannot_write(evaluated: Store) -> None:
@@ -231,6 +232,7 @@ def test_an_erased_clip_is_gone_from_every_page(kept: Store) -> None:
     faces = [face["id"] for face in kept.query("SELECT id FROM generation WHERE clip_id = :c", c=row["clip_id"])]
     assert client.get(address).status_code == client.get(f"{address}/face.png").status_code == 200
     assert faces
+    assert client.get(f"{address}/video").status_code == 410, "its disk is away"
     forget(kept, Target(row["identity"]))
     for page in (address, f"{address}/nearest", *(f"{address}/{name}" for name in MEDIA)):
         assert client.get(page).status_code == 404, page
