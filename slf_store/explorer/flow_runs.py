@@ -27,11 +27,12 @@ def last_runs(engine: Engine, home: Path) -> list[dict[str, Any]]:
 
     A database of Prefect that cannot be read (none yet, another version's) has no runs.
     """
-    found = _in_store(home) + _beside(engine)
+    found = runs_in_store(home) + runs_beside(engine)
     return sorted(found, key=lambda run: str(run["started"]), reverse=True)[:SHOWN]
 
 
-def _in_store(home: Path) -> list[dict[str, Any]]:
+def runs_in_store(home: Path) -> list[dict[str, Any]]:
+    """Those of flows that ran on a server of their own."""
     path = home.absolute() / "prefect" / "prefect.db"
     if not path.is_file():
         return []
@@ -43,17 +44,18 @@ def _in_store(home: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _beside(engine: Engine) -> list[dict[str, Any]]:
+def runs_beside(engine: Engine) -> list[dict[str, Any]]:
+    """Those of `slf serve-flows`, whose database lies on the store's server."""
     with engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         if not connection.execute(BESIDE, {"name": DATABASE}).scalar_one():
             return []
     url = engine.url.set(drivername="postgresql", database=DATABASE)
     try:
-        with psycopg.connect(url.render_as_string(hide_password=False), row_factory=dict_row) as connection_beside:
-            connection_beside.read_only = True
-            connection_beside.execute("SET LOCAL timezone = 'UTC'")
-            return [_minutes(row) for row in connection_beside.execute(LAST)]
+        with psycopg.connect(url.render_as_string(hide_password=False), row_factory=dict_row) as beside:
+            beside.read_only = True
+            beside.execute("SET LOCAL timezone = 'UTC'")
+            return [_minutes(row) for row in beside.execute(LAST)]
     except psycopg.Error:
         return []
 
