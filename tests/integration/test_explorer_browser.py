@@ -29,7 +29,7 @@ QUIET = (
 )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(extracted: Store) -> Iterator[str]:
     """Address of a running `slf explore --token`, with its token; afterwards it has ended well."""
     assert extracted.settings.database_url is not None
