@@ -192,7 +192,7 @@ torch.set_num_threads(1)
 config, rows = preset("tiny").unet2, 160
 planned, unet = row_bytes(config), SlfUnet(config).eval()
 def call(n):
-    condition = Condition(torch.zeros(n, 1 + config.latents, config.cond_dim), torch.zeros(n, 4 * config.channels[0]))
+    condition = Condition(torch.zeros(n, 1 + config.latents, config.cond_dim), torch.zeros(n, config.vector_dim))
     with torch.inference_mode():
         unet.denoise(torch.zeros(n, 3, 128, 128), torch.zeros(n), condition, torch.zeros(n, 3, 32, 32))
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
