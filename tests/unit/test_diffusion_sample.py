@@ -12,7 +12,7 @@ import torch
 
 from slf_store.diffusion.config import preset
 from slf_store.diffusion.memory import MOST_ROWS, RowLimit, plan_rows
-from slf_store.diffusion.sample import SampleNoise, generate, sample_scales, sample_unet, to_uint8
+from slf_store.diffusion.sample import SampleNoise, generate, guide_output, sample_scales, sample_unet, to_uint8
 from slf_store.diffusion.schedule import NoiseSchedule, threshold
 from slf_store.diffusion.unet import SlfUnet
 from slf_store.errors import ConfigError
