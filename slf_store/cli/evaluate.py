@@ -1,8 +1,7 @@
-"""`slf evaluate`, `slf recall`, `slf report`."""
+"""`slf evaluate`, `slf recall`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,17 +70,3 @@ def recall(
     with context.open_store() as store:
         rows = recall_rows(store, run, k)
     context.show(rows if context.json else one_line_each(rows), title="Recall")
-
-
-def report(
-    ctx: typer.Context,
-    out: Annotated[Path, typer.Argument(help="HTML file to write, or an existing folder.")],
-    run: Annotated[list[str] | None, typer.Option("--run", help="Run; repeat for more. All when left out.")] = None,
-) -> None:
-    """Write one HTML page: what was done, recall table, chart, faces."""
-    from slf_store.evaluation import report as write
-
-    context: Context = ctx.obj
-    with context.open_store() as store:
-        path = write(store, out, run or ())
-    context.say(f"report: {path}")

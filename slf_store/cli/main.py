@@ -12,10 +12,12 @@ import typer
 
 from slf_store import __version__
 from slf_store.cli import (
+    ablation,
     care,
     constituents,
     features,
     layout,
+    report,
     selections,
     serve,
     server,
@@ -92,7 +94,10 @@ for verb in (
     generation.generate,
     evaluation.evaluate,
     evaluation.recall,
-    evaluation.report,
+    ablation.ablate,
+    ablation.sweep,
+    ablation.significance,
+    report.report,
     serve.serve_flows,
     privacies.forget,
     privacies.blocked,
