@@ -22,7 +22,7 @@ ALL = "all"
 STAGES = 4
 """Of a run: U-Net 1, U-Net 2, the scale on validation identities, the gallery."""
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-"""Conditional scales tried by default: the paper's systems are best somewhere between 1 and 6 (its section on scale)."""
+"""Conditional scales tried by default: the paper's systems are best between 1 and 6 (section on scalability)."""
 
 SHARED_PEOPLE = text("""
     -- Identities of the gallery that are trained on.

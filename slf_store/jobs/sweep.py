@@ -97,7 +97,7 @@ def sweep(
 
     Raises:
         SelectionError: the run's snapshot has no validation part, or holds clips of the test split there.
-        NotFoundInStore, CheckpointError, ConfigError: as :func:`generate_run` and :func:`slf_store.evaluation.evaluate`.
+        NotFoundInStore, CheckpointError, ConfigError: as `generate_run` and `evaluate`.
     """
     from slf_store.evaluation import best_scale
 
