@@ -42,7 +42,7 @@ with Store.open() as store:
     ablate(store, PLAN)
 """
 STATE = """
-    SELECT (SELECT array_agg((run_id, unet, samples_seen, path, checkpoint.created_at)::text ORDER BY run_id, unet, role)
+    SELECT (SELECT array_agg((run_id, unet, samples_seen, path, checkpoint.created_at)::text ORDER BY run_id, unet)
             FROM checkpoint JOIN run ON run.id = run_id WHERE run.name LIKE 'ablated on-%') AS checkpoints,
            (SELECT array_agg(generation.id ORDER BY generation.id) FROM generation JOIN run ON run.id = run_id
             WHERE run.name LIKE 'ablated on-%') AS generations,
@@ -161,7 +161,7 @@ def measured(store: Store) -> Store:
     with store.engine.begin() as connection:
         (embedding,) = connection.execute(
             text(
-                "INSERT INTO constituent (name, version, spec, kind, shape, dtype) VALUES ('face', '1', '{}', 'vector',"
+                "INSERT INTO constituent (name, version, spec, kind, shape, dtype) VALUES ('face', '1', '{}', 'embedding',"
                 " '{128}', 'float32') RETURNING id"
             )
         ).one()
