@@ -23,7 +23,8 @@ EVALUATIONS = """
            evaluation.probes, evaluation.gallery_faces, evaluation.undetected, evaluation.created_at,
            gallery.name AS gallery, gallery.hash AS gallery_hash, gallery.clips AS gallery_clips,
            trained.name AS snapshot, trained.hash AS snapshot_hash,
-           constituent.name || ' ' || constituent.version AS embedding,
+           constituent.name || ' ' || constituent.version
+           || CASE evaluation.distance WHEN 'euclidean' THEN '' ELSE ', ' || evaluation.distance END AS embedding,
            (SELECT coalesce(sum(seconds), 0) FROM checkpoint
             WHERE checkpoint.run_id = run.id AND role = 'last') AS training_s
     FROM evaluation
