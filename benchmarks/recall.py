@@ -46,6 +46,7 @@ EVALUATIONS = """
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
     JOIN metric ON metric.evaluation_id = evaluation.id
     WHERE run.name = ANY(:runs) AND gallery.name = :gallery AND evaluation.part = 'all' AND evaluation.seed = 0
+      AND evaluation.distance = 'euclidean'
     ORDER BY run.name, evaluation.system, evaluation.scale, evaluation.steps, metric.name, metric.k
 """
 HITS = """
@@ -144,7 +145,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         key = tuple(row[name] for name in ("run", "system", "scale", "steps", "undetected", "probes"))
         names = ("run", "system", "scale", "steps", "undetected", "probes")
         line = lines.setdefault(key, dict(zip(names, key, strict=True)))
-        name = f"recall@{row['k']}" if row["k"] else row["metric"]
+        name = f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]
         line[name] = [round(row[column], 4) for column in ("value", "ci_low", "ci_high")]
     return list(lines.values())
 

@@ -105,9 +105,9 @@ def sweep(
 
 
 SWEEP = """
-    SELECT gallery, part, embedding, scale, metric, k, value, ci_low, ci_high, n, undetected, chosen FROM scale_sweep
+    SELECT gallery, part, embedding, distance, scale, metric, k, value, ci_low, ci_high, n, undetected, chosen FROM scale_sweep
     WHERE run = :run AND scale = ANY(CAST(:scales AS double precision[])) AND seed = :seed AND steps = :steps
-    ORDER BY gallery, part, embedding, scale, metric <> 'recall', metric, k
+    ORDER BY gallery, part, embedding, distance DESC, scale, metric <> 'recall', metric, k
 """
 
 
@@ -151,7 +151,7 @@ def significance(
 def _by_scale(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        names = ("gallery", "part", "embedding", "scale")
+        names = ("gallery", "part", "embedding", "distance", "scale")
         line = lines.setdefault(tuple(row[name] for name in names), {name: row[name] for name in names})
         line["chosen"] = "*" if row["chosen"] else ""
         name = f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]

@@ -6,7 +6,7 @@ Read in this order: `measure` (the whole way of one evaluation), `gallery` and `
 """
 
 from slf_store.evaluation.measure import evaluate
-from slf_store.evaluation.page import report
+from slf_store.evaluation.reporting.page import report
 from slf_store.evaluation.recall import best_scale, recall_rows
 
 __all__ = ["best_scale", "evaluate", "recall_rows", "report"]

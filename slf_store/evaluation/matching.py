@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 NEAREST = 10
 """Matches kept for each probe: the largest k of recall@k."""
 
-MATCH = text("""
+_MATCH = """
     -- The nearest gallery faces of every probe of one evaluation. Exact: both sides are materialised, so no
     -- approximate index can be used, and every distance is computed. Equal distances are ordered by clip.
     -- A generated face may find the real face of its own clip (that is the task); a real face may not find itself.
@@ -50,26 +48,33 @@ MATCH = text("""
     CROSS JOIN LATERAL (
         SELECT nearest.*, row_number() OVER (ORDER BY nearest.distance, nearest.clip_id) AS rank
         FROM (
-            SELECT gallery.clip_id, gallery.identity_id, gallery.vector <-> probe.vector AS distance
+            SELECT gallery.clip_id, gallery.identity_id, gallery.vector {operator} probe.vector AS distance
             FROM gallery
             WHERE gallery.clip_id IS DISTINCT FROM probe.itself
             ORDER BY distance, gallery.clip_id
             LIMIT :nearest
         ) nearest
     ) ranked
-""")
+"""
+MATCH = {
+    "euclidean": text(_MATCH.replace("{operator}", "<->")),
+    "cosine": text(_MATCH.replace("{operator}", "<=>")),
+}
+"""The statement for each distance."""
 
-FIRST_HITS = text("""
-    -- The rank at which each probe first meets the right person.
-    SELECT probe_clip_id, min(rank) AS rank FROM match WHERE evaluation_id = :evaluation AND hit GROUP BY probe_clip_id
-""")
 
+def match(connection: Connection, evaluation: int, gallery: Gallery, probes: Probes, distance: str) -> None:
+    """Write the nearest gallery faces of every probe to `match`, in one statement.
 
-def match(connection: Connection, evaluation: int, gallery: Gallery, probes: Probes) -> None:
-    """Write the nearest gallery faces of every probe to `match`, with Euclidean distances, in one statement."""
+    Args:
+        connection: in a transaction.
+        evaluation: its key.
+        gallery, probes: what is searched in, and with.
+        distance: a key of :data:`MATCH`.
+    """
     generated = len(probes.generations) > 0
     connection.execute(
-        MATCH,
+        MATCH[distance],
         {
             "evaluation": evaluation,
             "snapshot": gallery.snapshot_id,
@@ -80,10 +85,3 @@ def match(connection: Connection, evaluation: int, gallery: Gallery, probes: Pro
             "nearest": NEAREST,
         },
     )
-
-
-def first_hits(connection: Connection, evaluation: int, probes: Probes) -> NDArray[np.int64]:
-    """Rank of each probe's first right match: (n,) int64 from 1, NEAREST + 1 where there is none."""
-    found = connection.execute(FIRST_HITS, {"evaluation": evaluation})
-    ranks: dict[int, int] = {row.probe_clip_id: row.rank for row in found}
-    return np.array([ranks.get(clip, NEAREST + 1) for clip in probes.clips.tolist()], np.int64)

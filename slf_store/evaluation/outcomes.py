@@ -1,92 +1,83 @@
-"""What became of each generated face of an evaluation: found at which rank, how like, and whose it is."""
+"""What became of every probe of an evaluation: the rows that all its numbers are counted from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from slf_store.evaluation.matching import NEAREST
 
 if TYPE_CHECKING:
+    from slf_store.evaluation.probes import Probes
     from slf_store.store import Store
 
-ATTRIBUTES = ("gender", "age", "ethnicity", "language")
-NEVER = 11
-"""Rank of a face that is not found among the ten matches that are kept."""
-KS = (1, 3, 5, 10)
+KEEP = text("""
+    -- One row for each probe. A real face was detected once, or it would be no probe.
+    INSERT INTO probe (evaluation_id, clip_id, detected, rank, psnr, ssim)
+    SELECT :evaluation, asked.clip_id,
+           asked.generation_id IS NULL
+           OR EXISTS (SELECT FROM generation_embedding embedded
+                      WHERE embedded.generation_id = asked.generation_id AND embedded.constituent_id = :embedding
+                        AND embedded.vector IS NOT NULL),
+           first.rank, generation.psnr, generation.ssim
+    FROM unnest(CAST(:clips AS bigint[]), CAST(:generations AS bigint[])) AS asked (clip_id, generation_id)
+    LEFT JOIN generation ON generation.id = asked.generation_id
+    LEFT JOIN (SELECT probe_clip_id, min(rank) AS rank FROM match
+               WHERE evaluation_id = :evaluation AND hit GROUP BY probe_clip_id) first
+           ON first.probe_clip_id = asked.clip_id
+""")
 
-OUTCOMES = """
-    -- The generated faces of an evaluation, by clip, each with the rank at which it first met the right person.
-    SELECT generation.clip_id, video.identity_id, generation.psnr, generation.ssim,
-           coalesce((SELECT min(rank) FROM match
-                     WHERE match.evaluation_id = evaluation.id AND match.probe_clip_id = generation.clip_id AND hit),
-                    11) AS rank,
-           clips.gender, clips.age, clips.ethnicity, clips.language,
-           clips.gender_source, clips.age_source, clips.ethnicity_source, clips.language_source
-    FROM evaluation
-    JOIN snapshot_clip member ON member.snapshot_id = evaluation.gallery_id
-                             AND evaluation.part IN ('all', member.part)
-    JOIN generation ON generation.run_id = evaluation.run_id AND generation.clip_id = member.clip_id
-                   AND generation.method = 'diffusion' AND generation.scale = evaluation.scale
-                   AND generation.seed = evaluation.seed AND generation.steps = evaluation.steps
-    JOIN clip ON clip.id = generation.clip_id
-    JOIN video ON video.id = clip.video_id
-    JOIN clips ON clips.clip_id = generation.clip_id
-    WHERE evaluation.id = :evaluation
-    ORDER BY generation.clip_id
+READ = text("""
+    SELECT clip_id, detected, rank, psnr, ssim FROM probe
+    WHERE evaluation_id = :evaluation
+""")
+
+UNDETECTED = """
+    -- Generated faces in which no face was detected: each of them is a miss.
+    SELECT run, system, scale, seed, steps, gallery, part, embedding, identity, video, clip, psnr, ssim
+    FROM probes
+    WHERE NOT detected AND distance = 'euclidean' AND (CAST(:run AS text) IS NULL OR run = :run)
+    ORDER BY run, gallery, part, embedding, system, scale, seed, steps, identity, video, clip
 """
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """(n,) values of the probes of one evaluation, ordered by clip.
+    """Outcomes of n probes, in their order.
 
     Attributes:
-        clips: int64 keys.
-        identities: int64, whose clip it is.
-        ranks: int64, of the first right match, from 1; :data:`NEVER` where there is none among ten.
-        psnr, ssim: float64 against the real face; NaN where not measured.
-        labels: {attribute: values, None where unknown}; age in years.
-        sources: {attribute: who states it}, alike.
+        rank: (n,) int64, of the first right match, from 1; NEAREST + 1 where there is none among those kept.
+        detected: (n,) bool.
+        psnr: (n,) float64 dB, nan without a pair.
+        ssim: (n,) float64, nan without a pair.
     """
 
-    clips: NDArray[np.int64]
-    identities: NDArray[np.int64]
-    ranks: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    detected: NDArray[np.bool_]
     psnr: NDArray[np.float64]
     ssim: NDArray[np.float64]
-    labels: dict[str, Sequence[Any]]
-    sources: dict[str, Sequence[Any]]
-
-    def hits(self, k: int) -> NDArray[np.float64]:
-        """(n,) 1 where the right person is among the first k."""
-        return (self.ranks <= k).astype(np.float64)
-
-    def mean_hits(self) -> NDArray[np.float64]:
-        """(n,) mean of the hits at k = 1, 3, 5 and 10."""
-        return np.asarray(np.mean([self.hits(k) for k in KS], axis=0), np.float64)
 
 
-def read_outcomes(store: Store, evaluation: int) -> Outcomes:
-    """Every probe of one evaluation of generated faces; empty for a baseline.
-
-    Args:
-        store: open store.
-        evaluation: key of `evaluation`.
-    """
-    rows = store.query(OUTCOMES, evaluation=evaluation)
-
-    def column(name: str, kind: Any) -> NDArray[Any]:
-        return np.array([np.nan if row[name] is None else row[name] for row in rows], kind)
-
+def keep_outcomes(connection: Connection, evaluation: int, embedding: int, probes: Probes) -> Outcomes:
+    """Write what became of every probe to `probe`, after :func:`slf_store.evaluation.matching.match`; and read it."""
+    clips = probes.clips.tolist()
+    generations = probes.generations.tolist() or [None] * len(clips)
+    values = {"evaluation": evaluation, "embedding": embedding}
+    connection.execute(KEEP, {**values, "clips": clips, "generations": generations})
+    rows = {row.clip_id: row for row in connection.execute(READ, {"evaluation": evaluation})}
+    found = [rows[clip] for clip in clips]
     return Outcomes(
-        clips=column("clip_id", np.int64),
-        identities=column("identity_id", np.int64),
-        ranks=column("rank", np.int64),
-        psnr=column("psnr", np.float64),
-        ssim=column("ssim", np.float64),
-        labels={name: [row[name] for row in rows] for name in ATTRIBUTES},
-        sources={name: [row[f"{name}_source"] for row in rows] for name in ATTRIBUTES},
+        np.array([NEAREST + 1 if row.rank is None else row.rank for row in found], np.int64),
+        np.array([row.detected for row in found], bool),
+        np.array([row.psnr for row in found], np.float64),
+        np.array([row.ssim for row in found], np.float64),
     )
+
+
+def undetected(store: Store, run: str | None = None) -> list[dict[str, Any]]:
+    """Every generated face without a detected face: run, system, scale, …, identity, video, clip; all runs or one."""
+    return list(store.query(UNDETECTED, run=run))

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 RECALL = """
     SELECT run, system, scale, seed, steps, gallery, part, k, recall, ci_low, ci_high, n, undetected, gallery_faces,
-           embedding, checkpoint_samples, snapshot_hash, created_at
+           embedding, distance, identity_recall, identity_ci_low, identity_ci_high, identities, checkpoint_samples,
+           snapshot_hash, created_at
     FROM recall_at_k
     WHERE (CAST(:run AS text) IS NULL OR run = :run)
       AND (CAST(:k AS integer) IS NULL OR k = :k)
-    ORDER BY run, gallery, part, embedding, system IN ('random', 'bicubic-8x8', 'real-vs-real'), system, scale, seed,
-             steps, k
+    ORDER BY run, gallery, part, embedding, distance DESC, system IN ('random', 'bicubic-8x8', 'real-vs-real'), system,
+             scale, seed, steps, k
 """
 
 TEST_CLIPS = text("""
@@ -45,6 +46,7 @@ BEST_SCALE = text("""
       AND evaluation.part = :part
       AND evaluation.system = run.system
       AND constituent.status = 'active'
+      AND evaluation.distance = 'euclidean'
     GROUP BY evaluation.scale
     ORDER BY avg(metric.value) DESC, evaluation.scale
     LIMIT 1
@@ -75,11 +77,12 @@ def one_line_each(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same rows as people read them: one line per evaluation, a column per k, percent with interval.
 
     >>> row = {"run": "a", "system": "random", "scale": 0.0, "seed": 0, "steps": 0, "gallery": "test", "part": "all",
-    ...        "n": 9, "undetected": 0, "embedding": "face_dlib", "k": 1, "recall": 0.25, "ci_low": 0.1, "ci_high": 0.4}
+    ...        "n": 9, "undetected": 0, "embedding": "face_dlib", "distance": "cosine", "k": 1, "recall": 0.25,
+    ...        "ci_low": 0.1, "ci_high": 0.4}
     >>> one_line_each([row])[0]["recall@1"]
     '25.0 % (10.0–40.0)'
     """
-    same = ("run", "system", "scale", "seed", "steps", "gallery", "part", "embedding", "n", "undetected")
+    same = ("run", "system", "scale", "seed", "steps", "gallery", "part", "embedding", "distance", "n", "undetected")
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         values = tuple(row[name] for name in same)

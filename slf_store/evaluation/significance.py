@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from slf_store.errors import ConfigError, NotFoundInStore
 from slf_store.evaluation.interval import DRAWS, LEVEL
-from slf_store.evaluation.outcomes import KS, Outcomes, read_outcomes
+from slf_store.evaluation.measure import KS
+from slf_store.evaluation.ranks import Ranks, read_ranks
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -31,10 +32,12 @@ WEIGHTINGS: dict[str, Weights] = {
 }
 """The paper says only that smaller k weigh more, not how much: S is shown with these."""
 
+KEY = ("snapshot", "preset", "gallery", "part", "embedding", "distance", "steps", "without_system")
+
 SIGNIFICANCE = """
     SELECT * FROM significance(:w1, :w3, :w5, :w10)
     WHERE (CAST(:gallery AS text) IS NULL OR gallery = :gallery)
-    ORDER BY snapshot, preset, gallery, part, embedding, steps,
+    ORDER BY snapshot, preset, gallery, part, embedding, distance DESC, steps,
              array_position(CAST(:inputs AS text[]), input), input
 """
 PAIRS = """
@@ -42,16 +45,18 @@ PAIRS = """
     SELECT DISTINCT increase.run_seed, everything.id AS everything, less.id AS less, everything.seed
     FROM recall_increase increase
     JOIN evaluation everything ON everything.scale = increase.scale_all AND everything.steps = increase.steps
-                              AND everything.part = increase.part
+                              AND everything.part = increase.part AND everything.distance = increase.distance
     JOIN run ON run.id = everything.run_id AND run.name = increase.run_all AND run.system = everything.system
     JOIN snapshot gallery ON gallery.id = everything.gallery_id AND gallery.name = increase.gallery
     JOIN constituent ON constituent.id = everything.constituent_id AND constituent.name = increase.embedding
     JOIN evaluation less ON less.scale = increase.scale_without AND less.steps = everything.steps
                         AND less.part = everything.part AND less.gallery_id = gallery.id
                         AND less.constituent_id = constituent.id AND less.seed = everything.seed
+                        AND less.distance = everything.distance
     JOIN run other ON other.id = less.run_id AND other.name = increase.run_without AND other.system = less.system
     WHERE increase.snapshot = :snapshot AND increase.preset = :preset AND increase.gallery = :gallery
-      AND increase.part = :part AND increase.embedding = :embedding AND increase.steps = :steps
+      AND increase.part = :part AND increase.embedding = :embedding AND increase.distance = :distance
+      AND increase.steps = :steps
       AND increase.without_system = :without_system
     ORDER BY increase.run_seed, everything.seed
 """
@@ -66,7 +71,7 @@ def significance(store: Store, weights: Sequence[float] = BY_K, gallery: str | N
         gallery: only this gallery.
 
     Returns:
-        One dictionary for each input: snapshot, preset, gallery, part, embedding, steps, input, without_system, seeds,
+        One dictionary for each input: snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, seeds,
         `s` (percent, None where a recall without the input is 0), `ci_low`, `ci_high` (95 % over seeds, None with
         one), `band`; `people_low`, `people_high` (95 % over identities of the gallery, bootstrap, None where it has no
         end); `weightings`: {name: (S, band)} for :data:`WEIGHTINGS`.
@@ -132,16 +137,14 @@ def _rows(store: Store, weights: Weights, gallery: str | None) -> list[dict[str,
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("snapshot", "preset", "gallery", "part", "embedding", "steps", "without_system")
-    return tuple(row[name] for name in names)
+    return tuple(row[name] for name in KEY)
 
 
 def _over_people(store: Store, row: dict[str, Any], weights: Weights) -> tuple[float | None, float | None]:
     """95 % interval of S over identities: the same people drawn for both systems and every seed."""
-    names = ("snapshot", "preset", "gallery", "part", "embedding", "steps", "without_system")
-    pairs = store.query(PAIRS, **{name: row[name] for name in names})
+    pairs = store.query(PAIRS, **{name: row[name] for name in KEY})
     drawn = [
-        _drawn(read_outcomes(store, pair["everything"]), read_outcomes(store, pair["less"]), weights) for pair in pairs
+        _drawn(read_ranks(store, pair["everything"]), read_ranks(store, pair["less"]), weights) for pair in pairs
     ]
     if not drawn:
         return None, None
@@ -149,14 +152,14 @@ def _over_people(store: Store, row: dict[str, Any], weights: Weights) -> tuple[f
     return tuple(float(end) if np.isfinite(end) else None for end in (low, high))  # type: ignore[return-value]
 
 
-def _drawn(everything: Outcomes, less: Outcomes, weights: Weights) -> NDArray[np.float64]:
+def _drawn(everything: Ranks, less: Ranks, weights: Weights) -> NDArray[np.float64]:
     """(draws,) S of bootstrap samples of identities that both evaluations have."""
     people = np.intersect1d(everything.identities, less.identities)
     times = np.random.default_rng(0).multinomial(len(people), np.full(len(people), 1 / len(people)), size=DRAWS)
     return weighted_increase(_recalls(everything, people, times), _recalls(less, people, times), weights)
 
 
-def _recalls(outcomes: Outcomes, people: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.float64]:
+def _recalls(outcomes: Ranks, people: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.float64]:
     """(draws, 4) recall at each k when person i is drawn times[:, i] times."""
     inside = np.isin(outcomes.identities, people)
     person = np.searchsorted(people, outcomes.identities[inside])

@@ -243,7 +243,7 @@ def _counted(where: str, counts: tuple[int, int]) -> list[str]:
 RECALL = """
     SELECT k, avg(recall) AS recall FROM recall_at_k
     WHERE run = :run AND system = :system AND gallery = :gallery AND part = 'all' AND scale = :scale AND seed = :seed
-      AND steps = :steps
+      AND steps = :steps AND distance = 'euclidean'
     GROUP BY k ORDER BY k
 """
 

@@ -29,7 +29,7 @@ EVALUATED = text("""
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
     WHERE run.id = :run AND gallery.name = :gallery AND evaluation.part = :part AND evaluation.seed = :seed
       AND evaluation.steps = :steps AND evaluation.checkpoint_samples = :samples_seen
-      AND evaluation.constituent_id = :embedding
+      AND evaluation.constituent_id = :embedding AND evaluation.distance = 'euclidean'
       AND evaluation.probes = (SELECT count(*) FROM generation
                                JOIN snapshot_clip member ON member.clip_id = generation.clip_id
                                WHERE member.snapshot_id = gallery.id AND evaluation.part IN ('all', member.part)
@@ -42,7 +42,7 @@ HAS_BASELINES = text("""
     SELECT EXISTS (SELECT FROM evaluation
                    JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
                    WHERE gallery.name = :gallery AND evaluation.part = :part AND evaluation.system = 'random'
-                     AND evaluation.constituent_id = :embedding)
+                     AND evaluation.constituent_id = :embedding AND evaluation.distance = 'euclidean')
 """)
 VALIDATION_CLIPS = text("""
     SELECT count(*) FROM snapshot_clip member JOIN snapshot ON snapshot.id = member.snapshot_id

@@ -395,7 +395,7 @@ def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_
 def test_pictures_are_embedded_by_several_processes_and_gone_ones_are_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slf_store.evaluation.embedding.FACES_PER_PROCESS", 1)
+    monkeypatch.setattr("slf_store.evaluation.picture_pool.FACES_PER_PROCESS", 1)
     generations = [world.add_generation(i, None) for i in (0, 4, 8)]
     world.rows("DELETE FROM generation_embedding")
     model = embedding_model(world.store)

@@ -1,29 +1,36 @@
-"""The report: one HTML file that needs nothing else."""
+"""The report: one HTML file that needs nothing else, and its tables and plots as files beside."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
 from slf_store.errors import ConfigError
-from slf_store.evaluation.chart import Curve, recall_chart
-from slf_store.evaluation.faces import face_grid, shown_clips
-from slf_store.evaluation.html import Html, facts, join, table, tag
-from slf_store.evaluation.interval import Estimate
+from slf_store.evaluation.html import Html, facts, join, tag
 from slf_store.evaluation.picture import write_whole
-from slf_store.evaluation.results import Comparison, Result, read_comparisons, validated_scale
-from slf_store.evaluation.stylesheet import CSS
+from slf_store.evaluation.reporting.ablation import increase_table, significance_rows, significance_tables
+from slf_store.evaluation.reporting.chart import Plot
+from slf_store.evaluation.reporting.curves import recall_plot, scale_plots
+from slf_store.evaluation.reporting.faces import sample_grid, scale_strips
+from slf_store.evaluation.reporting.fairness import fairness
+from slf_store.evaluation.reporting.findings import findings, findings_table, order_of_s
+from slf_store.evaluation.reporting.holdings import holdings
+from slf_store.evaluation.reporting.literature import literature
+from slf_store.evaluation.reporting.study import Study, read_studies
+from slf_store.evaluation.reporting.stylesheet import CSS
+from slf_store.evaluation.reporting.table import Cell, Table
+from slf_store.evaluation.reporting.tables import ablation_tables, main_tables, scale_table
 from slf_store.privacy.audit import record
 
 if TYPE_CHECKING:
     from slf_store.store import Store
 
-COLOURS = {"random": "chance", "bicubic-8x8": "series-2", "real-vs-real": "series-3"}
+Progress = Callable[[int, int], None]
 
 DATA = """
     -- Clips of the snapshots on the page, and how many of them are drawn.
@@ -32,15 +39,6 @@ DATA = """
     WHERE clip_id IN (SELECT member.clip_id FROM snapshot_clip member
                       JOIN snapshot ON snapshot.id = member.snapshot_id
                       WHERE snapshot.name = ANY(CAST(:snapshots AS text[])))
-"""
-
-COVERAGE = """
-    SELECT constituent, version, state, reason, count(*) AS clips
-    FROM coverage GROUP BY constituent, version, state, reason ORDER BY constituent, version, state, reason
-"""
-
-QUARANTINE = """
-    SELECT reason, count(*) AS clips FROM clips WHERE state = 'quarantined' GROUP BY reason ORDER BY clips DESC, reason
 """
 
 FORGET_REPORT = text("DELETE FROM report WHERE path = :path")
@@ -61,198 +59,204 @@ REAL = (
     "pass this page on only as the data's licence and the law allow."
 )
 METHOD = (
-    "Recall@k: share of probes with the right identity among the k nearest gallery faces (Euclidean distance, exact "
-    "search, equal distances ordered by clip). A generated face in which no face is detected counts as a miss. "
-    "Intervals hold 95 %: bootstrap over identities; for random selection, where the recall of chance lies in 95 % of "
-    "all evaluations. A recall of exactly 0 or 100 % has an interval without width, which is the bootstrap's limit. "
-    "real-vs-real: one other real face of each person, of another video where there is one. bicubic-8x8: the image "
-    "guide, enlarged. PSNR over all pixels; SSIM with an 11×11 Gaussian window."
+    "Recall@k: share of probes with the right identity among the k nearest gallery faces (exact search, equal distances "
+    "ordered by clip). A generated face in which no face is detected counts as a miss. Intervals hold 95 %: bootstrap over "
+    "identities; for random selection, where the recall of chance lies in 95 % of all evaluations. A recall of exactly 0 "
+    "or 100 % has an interval without width, which is the bootstrap's limit. real-vs-real: one other real face of each "
+    "person, of another video where there is one. bicubic-8x8: the image guide, enlarged. PSNR over all pixels; SSIM with "
+    "an 11×11 Gaussian window. The conditional scale is chosen on validation identities of the training snapshot, by the "
+    "mean of recall@1, 3, 5 and 10, never on the gallery."
+)
+ETHICS = (
+    "After the paper's section on ethics: systems like these can be misread or misused. They fill in what the input cannot "
+    "tell, they carry the biases of their training data, and used alone they are unreliable at naming one person. They can "
+    "touch the privacy of people who never agreed. Use them on data whose people agreed or that the law allows, keep that "
+    "data confidential, say how they work, and let people contest what is concluded."
 )
 
 
-def report(store: Store, out: Path, runs: Sequence[str] = ()) -> Path:
+class Written(NamedTuple):
+    """Files of a report."""
+
+    page: Path
+    tables: list[Path]
+
+
+class _Section(NamedTuple):
+    """A part of the page: what it says, and what is written beside it."""
+
+    title: str
+    html: Html
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+    clips: frozenset[int] = frozenset()
+
+
+def report(
+    store: Store,
+    out: Path,
+    runs: Sequence[str] = (),
+    *,
+    tables: Path | None = None,
+    progress: Progress | None = None,
+) -> Written:
     """Write the results of some runs, or of all, as one self-contained HTML page.
 
-    It says what was done, and shows recall with intervals and baselines, PSNR and SSIM, a chart, up to 24 faces
-    beside guide and real face, and what could not be extracted. Chart and pictures show the conditional scale chosen
-    on validation identities where that was done, else the smallest scale.
+    The paper's Tables 2 to 8 and figures 6 to 8 for every set of runs that were trained on one snapshot with one preset
+    and measured on one gallery; the paper's findings beside ours; every metric by group of people; what others report;
+    what could not be extracted. Each system is shown at the conditional scale chosen on validation identities where that
+    was done, else at the smallest measured.
 
     Args:
         store: open store.
         out: file to write, or an existing folder to write `report.html` into. Replaced as a whole.
-        runs: names of evaluated runs.
+        runs: names of evaluated runs; baselines of their galleries stand beside in any case.
+        tables: folder to write each table to as CSV and LaTeX and each plot as SVG; made where it is not there.
+        progress: told (sections done, sections in all).
 
     Returns:
-        The file.
+        The page and the other files.
 
     Raises:
         NotFoundInStore: nothing has been evaluated.
-        ConfigError: the file cannot be written.
+        ConfigError: a file cannot be written.
     """
-    comparisons = read_comparisons(store, runs)
-    body = [
-        tag("h1", "Faces from voices: how well they are recognised"),
-        tag("p", f"Store written by slf-store, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC.", class_="note"),
-        tag("aside", _whose_faces(store, comparisons)),
-    ]
-    for name, group in groupby(comparisons, key=lambda comparison: comparison.first.run):
-        body.append(_run(store, name, list(group)))
-    body += [_coverage(store), tag("h2", "How it was measured"), tag("p", METHOD)]
+    studies = read_studies(store, runs)
+    total, sections = len(studies) + 2, list[_Section]()
+    for number, study in enumerate(studies, 1):
+        sections.append(_study(study, f"{number}-" if study.several else ""))
+        if progress:
+            progress(number, total)
+    held, coverage = holdings(store)
+    others, table = literature()
+    sections.append(_Section("What others report", others, [table]))
+    sections.append(_Section("What the store holds", held, coverage))
+    method = join(tag("p", METHOD), tag("h3", "Use and misuse"), tag("p", ETHICS))
+    sections.append(_Section("How it was measured", method))
     path = (out / "report.html" if out.is_dir() else out).absolute()
-    _remember(store, path, comparisons)
+    _remember(store, path, frozenset().union(*(section.clips for section in sections)))
+    written = []
     try:
-        write_whole(path, _document(body).encode())
+        write_whole(path, _document(_whose_faces(store, studies), sections).encode())
+        for name, content in _files(sections).items() if tables is not None else ():
+            assert tables is not None
+            write_whole(tables / name, content.encode())
+            written.append(tables / name)
     except OSError as error:
         raise ConfigError(
-            f"the report cannot be written to {path}: {error.strerror}", hint="name another file"
+            f"the report cannot be written to {error.filename or path}: {error.strerror}", hint="name another file"
         ) from error
-    return path
+    if progress:
+        progress(total, total)
+    return Written(path, written)
 
 
-def _remember(store: Store, path: Path, comparisons: Sequence[Comparison]) -> None:
+def _study(study: Study, prefix: str) -> _Section:
+    """Everything of one study."""
+    first = study.first
+    scales = {study.label(r): study.chosen.get(r.run) for r in study.shown}
+    seen = sorted({r.samples_seen for r in study.shown})
+    what = facts(
+        [
+            ("Runs", ", ".join(r.run for r in study.shown)),
+            ("Trained on snapshot", join(first.snapshot, tag("br"), tag("small", first.snapshot_hash))),
+            ("Preset", first.preset),
+            ("Samples seen (U-Net 1)", ", ".join(f"{count:,}" for count in seen)),
+            ("Training time, all U-Nets", _duration(sum(r.training_s for r in study.shown))),
+            ("Scale chosen on validation identities", ", ".join(_scale(*item) for item in scales.items())),
+            ("Gallery snapshot", join(first.gallery, tag("br"), tag("small", first.gallery_hash))),
+            ("Part", first.part),
+            ("Clips of the gallery snapshot", f"{first.gallery_clips:,}"),
+            ("Faces searched in", f"{first.gallery_faces:,}"),
+            ("Face embedding, distance", f"{first.embedding}, {first.distance}"),
+            ("Measured", f"{max(r.created_at for r in study.results):%Y-%m-%d %H:%M %Z}"),
+        ]
+    )
+    s = significance_rows(study)
+    increases = increase_table(study)
+    main, every = main_tables(study), ablation_tables(study)
+    ablated = [*([increases] if increases else []), *significance_tables(s)]
+    several_scales = len({r.scale for r in study.results}) > 1
+    scale = [scale_table(study)] if several_scales else []
+    curves, grid, strips = [recall_plot(study), *scale_plots(study)], sample_grid(study), scale_strips(study)
+    found = findings(study)
+    compared = [findings_table(found)] if found else []
+    by_group, group_tables = fairness(study)
+    several = len({r.system for r in study.shown}) > 1
+    html = join(
+        what,
+        tag("h3", "Results"),
+        *(table.html() for table in main),
+        tag("div", *(plot.html() for plot in curves), class_="plots"),
+        grid.html,
+        *([tag("h3", "Ablation: what each input is worth"), *(t.html() for t in ablated)] if ablated else []),
+        *([tag("p", order_of_s(s))] if s else []),
+        *((table.html() for table in every) if several else []),
+        *([tag("h3", "Conditional scale"), scale[0].html(), strips.html] if several_scales else []),
+        *([tag("h3", "The paper's findings beside ours"), compared[0].html()] if compared else []),
+        tag("h3", "By group of people"),
+        by_group,
+    )
+    files = [*main, *ablated, *(every if several else []), *scale, *compared, *group_tables]
+    return _Section(
+        study.title,
+        html,
+        [replace(table, name=prefix + table.name) for table in files],
+        [replace(plot, name=prefix + plot.name) for plot in curves],
+        grid.clips | strips.clips,
+    )
+
+
+def _files(sections: Sequence[_Section]) -> dict[str, str]:
+    """{name: content} of everything that is written beside the page."""
+    found: dict[str, str] = {}
+    for section in sections:
+        for table in section.tables:
+            found[f"{table.name}.csv"] = table.csv()
+            found[f"{table.name}.tex"] = table.latex()
+        for plot in section.plots:
+            found[f"{plot.name}.svg"] = plot.file()
+    return found
+
+
+def _remember(store: Store, path: Path, clips: frozenset[int]) -> None:
     """Note which clips' faces the page shows, before it is there: an erasure of one of them removes it."""
-    clips: set[int] = set()
-    for comparison in comparisons:
-        shown = comparison.shown(validated_scale(store, comparison.first.run))
-        if shown is not None:
-            clips.update(shown_clips(store, shown.id))
     with store.engine.begin() as connection:
         connection.execute(FORGET_REPORT, {"path": str(path)})
         connection.execute(NEW_REPORT, {"path": str(path), "clips": sorted(clips)})
         record(connection, "report", {"file": path.name, "faces_of_clips": len(clips)})
 
 
-def _document(body: Sequence[Html]) -> str:
+def _document(warning: str, sections: Sequence[_Section]) -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
         tag("title", "slf-store report"),
         tag("style", Html(CSS)),
     )
+    links = [tag("li", tag("a", s.title, href=f"#section-{i}")) for i, s in enumerate(sections)]
+    body = [
+        tag("h1", "Faces from voices: how well they are recognised"),
+        tag("p", f"Store written by slf-store, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC.", class_="note"),
+        tag("aside", warning),
+        tag("nav", tag("ul", *links), aria_label="Sections"),
+        *(tag("section", tag("h2", s.title, id=f"section-{i}"), s.html) for i, s in enumerate(sections)),
+    ]
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en") + "\n"
 
 
-def _whose_faces(store: Store, comparisons: Sequence[Comparison]) -> str:
-    names = {name for comparison in comparisons for name in (comparison.first.gallery, comparison.first.snapshot)}
+def _whose_faces(store: Store, studies: Sequence[Study]) -> str:
+    names = {name for study in studies for name in (study.first.gallery, study.first.snapshot)}
     counts = store.query(DATA, snapshots=sorted(names))[0]
     if counts["synthetic"] == counts["clips"]:
         return SYNTHETIC
     return MIXED + REAL if counts["synthetic"] else REAL
 
 
-def _run(store: Store, name: str, comparisons: Sequence[Comparison]) -> Html:
-    first = comparisons[0].first
-    seen = sorted({result.samples_seen for c in comparisons for result in c.results if not result.is_baseline})
-    scale = validated_scale(store, name)
-    what = facts(
-        [
-            ("System", first.trained_system),
-            ("Preset", first.preset),
-            ("Trained on snapshot", join(first.snapshot, tag("br"), tag("small", first.snapshot_hash))),
-            ("Samples seen (U-Net 1)", ", ".join(f"{count:,}" for count in seen)),
-            ("Training time, both U-Nets", _duration(first.training_s)),
-            ("Scale chosen on validation identities", "not chosen" if scale is None else f"{scale:g}"),
-        ]
-    )
-    return join(tag("h2", f"Run {name}"), what, *(_comparison(store, c, scale) for c in comparisons))
-
-
-def _comparison(store: Store, comparison: Comparison, scale: float | None) -> Html:
-    first, shown = comparison.first, comparison.shown(scale)
-    what = facts(
-        [
-            ("Gallery snapshot", join(first.gallery, tag("br"), tag("small", first.gallery_hash))),
-            ("Part", first.part),
-            ("Clips of the snapshot", first.gallery_clips),
-            ("Faces searched in", first.gallery_faces),
-            ("Face embedding", first.embedding),
-            ("Measured", f"{first.created_at:%Y-%m-%d %H:%M %Z}"),
-        ]
-    )
-    pieces: list[Html] = [tag("h3", f"On {comparison.where}"), what, _recall_table(comparison.results)]
-    curves = [_curve(result) for result in comparison.results if result.is_baseline]
-    if shown is not None:
-        curves.insert(0, _curve(shown))
-    caption = "Recall over k with 95 % intervals; chance as a band."
-    pieces.append(tag("figure", recall_chart(curves), tag("figcaption", caption)))
-    pieces.append(_fidelity_table(comparison.results))
-    if shown is not None:
-        pieces += [tag("h3", f"Faces of {shown.label}, seed {shown.seed}"), face_grid(store, shown.id)]
-    return join(*pieces)
-
-
-def _recall_table(results: Sequence[Result]) -> Html:
-    ks = sorted({k for result in results for name, k in result.metrics if name == "recall"})
-    head = ["System", *(f"recall@{k}" for k in ks), "n", "No face detected", "Seed"]
-    rows = [
-        [
-            result.label,
-            *(_percent(result.metrics.get(("recall", k))) for k in ks),
-            result.probes,
-            result.undetected if result.system != "random" else "–",
-            result.seed if not result.is_baseline else "–",
-        ]
-        for result in results
-    ]
-    return table(head, rows, "Recall, percent, with 95 % interval. n: probes; faces not detected are misses.")
-
-
-def _fidelity_table(results: Sequence[Result]) -> Html:
-    rows = [
-        [result.label, _number(result.metrics["psnr", 0], 2), _number(result.metrics["ssim", 0], 3), psnr.n]
-        for result in results
-        if (psnr := result.metrics.get(("psnr", 0))) is not None
-    ]
-    if not rows:
-        return Html()
-    return table(["System", "PSNR, dB", "SSIM", "n"], rows, "Against the real face, with 95 % interval. n: pairs.")
-
-
-def _coverage(store: Store) -> Html:
-    states: dict[tuple[str, str], dict[str, int]] = {}
-    reasons: list[list[object]] = []
-    for row in store.query(COVERAGE):
-        counts = states.setdefault((row["constituent"], row["version"]), {"done": 0, "failed": 0, "missing": 0})
-        counts[row["state"]] += row["clips"]
-        if row["state"] == "failed":
-            reasons.append([row["constituent"], row["reason"], row["clips"]])
-    quarantined = [[row["reason"], row["clips"]] for row in store.query(QUARANTINE)]
-    rows = [[name, version, *counts.values()] for (name, version), counts in states.items()]
-    return join(
-        tag("h2", "What the store holds"),
-        table(["Constituent", "Version", "Done", "Failed", "Missing"], rows, "Clips by constituent, whole store."),
-        table(["Constituent", "Reason", "Clips"], reasons, "Extraction failures.") if reasons else _none("failures"),
-        table(["Reason", "Clips"], quarantined, "Quarantined at ingest.")
-        if quarantined
-        else _none("quarantined clips"),
-    )
-
-
-def _none(what: str) -> Html:
-    return tag("p", f"No {what}.", class_="note")
-
-
-def _curve(result: Result) -> Curve:
-    points = [
-        (k, estimate.value, estimate.low, estimate.high)
-        for (name, k), estimate in sorted(result.metrics.items())
-        if name == "recall"
-    ]
-    style = COLOURS.get(result.system, "chance") if result.is_baseline else "series-1"
-    return Curve(result.system, style, points)
-
-
-def _percent(estimate: Estimate | None) -> object:
-    if estimate is None:
-        return "–"
-    interval = f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}"
-    return join(f"{100 * estimate.value:.1f}", tag("small", interval))
-
-
-def _number(estimate: Estimate, digits: int) -> Html:
-    interval = f"{estimate.low:.{digits}f}–{estimate.high:.{digits}f}"
-    return join(f"{estimate.value:.{digits}f}", tag("small", interval))
+def _scale(name: str, scale: float | None) -> Cell:
+    return f"{name}: " + ("not chosen" if scale is None else f"{scale:g}")
 
 
 def _duration(seconds: float) -> str:

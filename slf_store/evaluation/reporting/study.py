@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from slf_store.errors import NotFoundInStore
 from slf_store.evaluation.interval import Estimate
-from slf_store.evaluation.outcomes import Outcomes, read_outcomes
+from slf_store.evaluation.ranks import Ranks, read_ranks
 from slf_store.query.systems import SYSTEMS
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ EVALUATIONS = """
            evaluation.probes, evaluation.gallery_faces, evaluation.undetected, evaluation.created_at,
            gallery.name AS gallery, gallery.hash AS gallery_hash, gallery.clips AS gallery_clips,
            trained.name AS snapshot, trained.hash AS snapshot_hash,
-           constituent.name || ' ' || constituent.version AS embedding,
+           constituent.name || ' ' || constituent.version AS embedding, evaluation.distance,
+           constituent.name AS embedding_name,
            (SELECT coalesce(sum(seconds), 0) FROM checkpoint
             WHERE checkpoint.run_id = run.id AND role = 'last') AS training_s
     FROM evaluation
@@ -69,6 +70,8 @@ class Result:
     snapshot: str
     snapshot_hash: str
     embedding: str
+    distance: str
+    embedding_name: str
     training_s: float
     metrics: dict[tuple[str, int], Estimate] = field(repr=False)
 
@@ -104,7 +107,7 @@ class Study:
     baselines: dict[str, Result]
     chosen: dict[str, float]
     several: bool = False
-    _outcomes: dict[int, Outcomes] = field(default_factory=dict, repr=False)
+    _ranks: dict[int, Ranks] = field(default_factory=dict, repr=False)
 
     @property
     def first(self) -> Result:
@@ -119,7 +122,8 @@ class Study:
     @property
     def title(self) -> str:
         """What was trained and where it was measured."""
-        return f"Trained on {self.first.snapshot} ({self.first.preset}), measured on {self.where}"
+        distance = "" if self.first.distance == "euclidean" else f", {self.first.distance} distance"
+        return f"Trained on {self.first.snapshot} ({self.first.preset}), measured on {self.where}{distance}"
 
     @property
     def shown(self) -> list[Result]:
@@ -152,11 +156,11 @@ class Study:
         seeds = {r.run_seed for r in same}
         return f"{result.system}, " + (f"seed {result.run_seed}" if len(seeds) == len(same) else result.run)
 
-    def outcomes(self, result: Result) -> Outcomes:
+    def ranks(self, result: Result) -> Ranks:
         """What became of each of its faces, read once."""
-        if result.id not in self._outcomes:
-            self._outcomes[result.id] = read_outcomes(self.store, result.id)
-        return self._outcomes[result.id]
+        if result.id not in self._ranks:
+            self._ranks[result.id] = read_ranks(self.store, result.id)
+        return self._ranks[result.id]
 
 
 def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
@@ -179,15 +183,11 @@ def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
     results = [Result(**row, metrics=metrics[row["id"]]) for row in rows]
     chosen = {row["run"]: row["scale"] for row in store.query("SELECT run, scale FROM chosen_scale")}
     wanted = _wanted([r for r in results if not r.is_baseline and (not runs or r.run in runs)])
-    groups = [
-        (place, list(group))
-        for place, group in groupby(
-            sorted(wanted, key=lambda r: (r.snapshot, r.preset, *_place(r))), key=lambda r: (r.snapshot, r.preset, *_place(r))
-        )
-    ]
-    return [
-        Study(store, group, _baselines(results, place[2:]), chosen, len(groups) > 1) for place, group in groups
-    ]
+    def place(result: Result) -> tuple[str, ...]:
+        return (result.snapshot, result.preset, *_place(result))
+
+    groups = [(at, list(group)) for at, group in groupby(sorted(wanted, key=place), key=place)]
+    return [Study(store, group, _baselines(results, at[2:]), chosen, len(groups) > 1) for at, group in groups]
 
 
 def _wanted(systems: Iterable[Result]) -> list[Result]:
@@ -196,8 +196,8 @@ def _wanted(systems: Iterable[Result]) -> list[Result]:
     return [r for r in systems if not (r.is_choice and r.run in measured)]
 
 
-def _place(result: Result) -> tuple[str, str, str]:
-    return result.gallery, result.part, result.embedding
+def _place(result: Result) -> tuple[str, ...]:
+    return result.gallery, result.part, result.embedding, result.distance
 
 
 def _baselines(results: Sequence[Result], place: tuple[str, ...]) -> dict[str, Result]:

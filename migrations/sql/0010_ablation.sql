@@ -11,6 +11,7 @@ WITH tried AS (
       AND evaluation.part = 'validation'
       AND evaluation.system = run.system
       AND constituent.status = 'active'
+      AND evaluation.distance = 'euclidean'
     GROUP BY evaluation.run_id, evaluation.scale
 )
 SELECT DISTINCT ON (run.id)
@@ -41,6 +42,7 @@ SELECT run.name                                     AS run,
        gallery.name                                 AS gallery,
        evaluation.part,
        constituent.name                             AS embedding,
+       evaluation.distance,
        evaluation.scale,
        evaluation.seed,
        evaluation.steps,
@@ -69,6 +71,7 @@ COMMENT ON COLUMN scale_sweep.snapshot IS 'Snapshot trained on.';
 COMMENT ON COLUMN scale_sweep.gallery IS 'Snapshot evaluated on.';
 COMMENT ON COLUMN scale_sweep.part IS 'Part of it: all, train or validation.';
 COMMENT ON COLUMN scale_sweep.embedding IS 'Face embedding constituent.';
+COMMENT ON COLUMN scale_sweep.distance IS 'euclidean | cosine.';
 COMMENT ON COLUMN scale_sweep.scale IS 'Conditional scale.';
 COMMENT ON COLUMN scale_sweep.seed IS 'Seed of the generations.';
 COMMENT ON COLUMN scale_sweep.steps IS 'Solver steps of each U-Net; 0 = as the preset says.';
@@ -85,8 +88,8 @@ CREATE VIEW recall_increase AS
 WITH measured AS (
     -- Recall of each run on each gallery but its own training snapshot.
     SELECT run.id AS run_id, run.name, run.system, run.inputs, run.guide, run.snapshot_id, run.preset,
-           run.seed AS run_seed, evaluation.gallery_id, evaluation.part, evaluation.constituent_id, evaluation.steps,
-           evaluation.scale, evaluation.checkpoint_samples, metric.k, metric.value,
+           run.seed AS run_seed, evaluation.gallery_id, evaluation.part, evaluation.constituent_id, evaluation.distance,
+           evaluation.steps, evaluation.scale, evaluation.checkpoint_samples, metric.k, metric.value,
            chosen_scale.scale AS chosen,
            min(evaluation.scale) OVER same AS smallest, max(evaluation.scale) OVER same AS largest
     FROM evaluation
@@ -95,15 +98,15 @@ WITH measured AS (
     LEFT JOIN chosen_scale ON chosen_scale.run = run.name
     WHERE evaluation.gallery_id <> run.snapshot_id
     WINDOW same AS (PARTITION BY run.id, evaluation.gallery_id, evaluation.part, evaluation.constituent_id,
-                                 evaluation.steps)
+                                 evaluation.distance, evaluation.steps)
 ), at_scale AS (
     -- At its chosen scale, or at the only one there is; seeds of the generations averaged.
-    SELECT run_id, name, system, inputs, guide, snapshot_id, preset, run_seed, gallery_id, part, constituent_id, steps,
-           scale, max(checkpoint_samples) AS samples, k, avg(value) AS recall
+    SELECT run_id, name, system, inputs, guide, snapshot_id, preset, run_seed, gallery_id, part, constituent_id,
+           distance, steps, scale, max(checkpoint_samples) AS samples, k, avg(value) AS recall
     FROM measured
     WHERE scale = coalesce(chosen, CASE WHEN smallest = largest THEN smallest END)
     GROUP BY run_id, name, system, inputs, guide, snapshot_id, preset, run_seed, gallery_id, part, constituent_id,
-             steps, scale, k
+             distance, steps, scale, k
 )
 SELECT trained.name                                 AS snapshot,
        everything.preset,
@@ -111,6 +114,7 @@ SELECT trained.name                                 AS snapshot,
        gallery.name                                 AS gallery,
        everything.part,
        constituent.name                             AS embedding,
+       everything.distance,
        everything.steps,
        CASE less.system
            WHEN 'no-image-guide' THEN 'image guide'
@@ -131,7 +135,7 @@ SELECT trained.name                                 AS snapshot,
        less.recall                                  AS recall_without,
        100 * (everything.recall - less.recall) / nullif(less.recall, 0) AS increase
 FROM at_scale everything
-JOIN at_scale less USING (snapshot_id, preset, run_seed, gallery_id, part, constituent_id, steps, k)
+JOIN at_scale less USING (snapshot_id, preset, run_seed, gallery_id, part, constituent_id, distance, steps, k)
 JOIN snapshot trained ON trained.id = snapshot_id
 JOIN snapshot gallery ON gallery.id = gallery_id
 JOIN constituent ON constituent.id = constituent_id
@@ -145,6 +149,7 @@ COMMENT ON COLUMN recall_increase.run_seed IS 'Training seed of both.';
 COMMENT ON COLUMN recall_increase.gallery IS 'Snapshot searched in.';
 COMMENT ON COLUMN recall_increase.part IS 'Part of it: all, train or validation.';
 COMMENT ON COLUMN recall_increase.embedding IS 'Face embedding constituent.';
+COMMENT ON COLUMN recall_increase.distance IS 'euclidean | cosine.';
 COMMENT ON COLUMN recall_increase.steps IS 'Solver steps of each U-Net; 0 = as the preset says.';
 COMMENT ON COLUMN recall_increase.input IS 'What full-input has and the other lacks.';
 COMMENT ON COLUMN recall_increase.without_system IS 'The system that lacks it.';
@@ -161,8 +166,8 @@ COMMENT ON COLUMN recall_increase.increase IS 'R_inc,k = 100 (R_all - R_without)
 
 CREATE FUNCTION significance_band(s double precision) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN s < 0 THEN 'harmful' WHEN s = 0 THEN 'negligible' WHEN s <= 20 THEN 'minor' WHEN s <= 40 THEN 'moderate'
-            WHEN s <= 60 THEN 'considerable' WHEN s <= 80 THEN 'significant' WHEN s > 80 THEN 'profound' END;
+RETURN CASE WHEN s < 0 THEN 'harmful' WHEN s = 0 THEN 'negligible' WHEN s <= 20 THEN 'minor'
+            WHEN s <= 40 THEN 'moderate' WHEN s <= 60 THEN 'considerable' WHEN s <= 80 THEN 'significant' WHEN s > 80 THEN 'profound' END;
 
 COMMENT ON FUNCTION significance_band IS 'The paper''s word for a significance S in percent. It has none below zero: harmful.';
 
@@ -170,7 +175,8 @@ CREATE FUNCTION student_t_975(degrees bigint) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN degrees < 1 THEN NULL
-    WHEN degrees <= 10 THEN (ARRAY[12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281])[degrees]
+    WHEN degrees <= 10
+        THEN (ARRAY[12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281])[degrees]
     -- Abramowitz and Stegun, 26.7.5, at z = 1.959964.
     ELSE 1.959964 + 2.3722712 / degrees + 2.8224986 / degrees ^ 2 + 2.5558497 / degrees ^ 3
 END;
@@ -181,30 +187,30 @@ CREATE FUNCTION significance(
     w1 double precision DEFAULT 1, w3 double precision DEFAULT 1.0 / 3,
     w5 double precision DEFAULT 1.0 / 5, w10 double precision DEFAULT 1.0 / 10
 ) RETURNS TABLE (
-    snapshot text, preset text, gallery text, part text, embedding text, steps integer, input text, without_system text,
-    seeds bigint, s double precision, ci_low double precision, ci_high double precision, band text
+    snapshot text, preset text, gallery text, part text, embedding text, distance text, steps integer,
+    input text, without_system text, seeds bigint, s double precision, ci_low double precision, ci_high double precision, band text
 ) LANGUAGE sql STABLE AS $$
     WITH weight (k, w) AS (VALUES (1, w1), (3, w3), (5, w5), (10, w10)),
     pair AS (
         -- Eq. 4 for each pair of runs; unknown where a k that counts has no increase.
-        SELECT snapshot, preset, gallery, part, embedding, steps, input, without_system, run_seed,
+        SELECT snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, run_seed,
                CASE WHEN count(*) FILTER (WHERE w > 0) = count(increase) FILTER (WHERE w > 0)
                          AND count(*) = (SELECT count(*) FROM weight)
                     THEN sum(w * increase) / nullif(sum(w), 0) END AS s
         FROM recall_increase JOIN weight USING (k)
-        GROUP BY snapshot, preset, gallery, part, embedding, steps, input, without_system, run_seed, run_all,
+        GROUP BY snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, run_seed, run_all,
                  run_without
     ), seed AS (
-        SELECT snapshot, preset, gallery, part, embedding, steps, input, without_system, run_seed, avg(s) AS s
+        SELECT snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, run_seed, avg(s) AS s
         FROM pair
-        GROUP BY snapshot, preset, gallery, part, embedding, steps, input, without_system, run_seed
+        GROUP BY snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, run_seed
     )
-    SELECT snapshot, preset, gallery, part, embedding, steps, input, without_system, count(s), avg(s),
+    SELECT snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, count(s), avg(s),
            avg(s) - student_t_975(count(s) - 1) * stddev_samp(s) / sqrt(count(s)),
            avg(s) + student_t_975(count(s) - 1) * stddev_samp(s) / sqrt(count(s)),
            significance_band(avg(s))
     FROM seed
-    GROUP BY snapshot, preset, gallery, part, embedding, steps, input, without_system
+    GROUP BY snapshot, preset, gallery, part, embedding, distance, steps, input, without_system
 $$;
 
 COMMENT ON FUNCTION significance IS 'Significance S of each input (paper, Eq. 4): the mean of the recall increases at k = 1, 3, 5, 10 with the weights given, mean over training seeds.';
@@ -217,6 +223,7 @@ COMMENT ON COLUMN significance.preset IS 'Preset of the training.';
 COMMENT ON COLUMN significance.gallery IS 'Snapshot searched in.';
 COMMENT ON COLUMN significance.part IS 'Part of it: all, train or validation.';
 COMMENT ON COLUMN significance.embedding IS 'Face embedding constituent.';
+COMMENT ON COLUMN significance.distance IS 'euclidean | cosine.';
 COMMENT ON COLUMN significance.steps IS 'Solver steps of each U-Net; 0 = as the preset says.';
 COMMENT ON COLUMN significance.input IS 'What full-input has and the other system lacks.';
 COMMENT ON COLUMN significance.without_system IS 'The system that lacks it.';

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).parents[1] / "sql" / "0009_ablation.sql"
+SQL = Path(__file__).parents[1] / "sql" / "0010_ablation.sql"
 
 
 def upgrade() -> None:
