@@ -71,9 +71,8 @@ def embedding_model(store: Store, name: str | None = None) -> EmbeddingModel:
     from slf_store.constituents.faces import FaceEmbedding
     from slf_store.query.values import active_constituent
 
-    wanted = name or store.settings.face_model
-    known = {FaceEmbedding(store.settings, model=model).name: model for model in EMBEDDINGS}
-    model = known.get(wanted, wanted)
+    wanted = constituent_name(store, name)
+    model = next((model for model in EMBEDDINGS if constituent_name(store, model) == wanted), wanted)
     spec = FaceEmbedding(store.settings, model=model).spec
     with store.engine.connect() as connection:
         row = active_constituent(connection, spec.name)
@@ -89,6 +88,20 @@ def embedding_model(store: Store, name: str | None = None) -> EmbeddingModel:
                 hint="set SLF_FACE_DETECTOR and SLF_MODELS_DIR as they were, or run `slf extract` again",
             )
     return EmbeddingModel(row["id"], spec.name, store.settings.face_detector, model)
+
+
+def constituent_name(store: Store, name: str | None = None) -> str:
+    """The constituent of a face embedding model.
+
+    Args:
+        store: open store.
+        name: as :func:`embedding_model`.
+    """
+    from slf_store.constituents.deepface_models import EMBEDDINGS
+    from slf_store.constituents.faces import FaceEmbedding
+
+    wanted = name or store.settings.face_model
+    return FaceEmbedding(store.settings, model=wanted).name if wanted in EMBEDDINGS else wanted
 
 
 def embed_generations(
