@@ -76,4 +76,5 @@ def ablate_flow(
 def run_ablate(home: Path, plan: Ablation, *, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Run the flow here."""
     with watched_by(progress):
-        return ablate_flow(home, **asdict(plan))
+        rows: list[dict[str, Any]] = ablate_flow(home, **asdict(plan))
+    return rows

@@ -105,7 +105,8 @@ def sweep(
 
 
 SWEEP = """
-    SELECT gallery, part, embedding, distance, scale, metric, k, value, ci_low, ci_high, n, undetected, chosen FROM scale_sweep
+    SELECT gallery, part, embedding, distance, scale, metric, k, value, ci_low, ci_high, n, undetected, chosen
+    FROM scale_sweep
     WHERE run = :run AND scale = ANY(CAST(:scales AS double precision[])) AND seed = :seed AND steps = :steps
     ORDER BY gallery, part, embedding, distance DESC, scale, metric <> 'recall', metric, k
 """

@@ -118,7 +118,7 @@ def run_demo(context: Context, folder: Path, minutes: float, *, keep_server: boo
             with stages.stage("report"):
                 from slf_store.evaluation import report
 
-                page = report(store, folder / "report.html", runs)
+                page = report(store, folder / "report.html", runs).page
             _summary(context, stages, store, best, page)
     finally:
         if not keep_server and settings.database_url is None and settings.home.is_dir():

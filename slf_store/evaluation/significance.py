@@ -71,9 +71,9 @@ def significance(store: Store, weights: Sequence[float] = BY_K, gallery: str | N
         gallery: only this gallery.
 
     Returns:
-        One dictionary for each input: snapshot, preset, gallery, part, embedding, distance, steps, input, without_system, seeds,
-        `s` (percent, None where a recall without the input is 0), `ci_low`, `ci_high` (95 % over seeds, None with
-        one), `band`; `people_low`, `people_high` (95 % over identities of the gallery, bootstrap, None where it has no
+        One dictionary for each input: snapshot, preset, gallery, part, embedding, distance, steps, input,
+        without_system, seeds, `s` (percent, None where a recall without the input is 0), `ci_low`, `ci_high` (95 % over
+        seeds, None with one), `band`; `people_low`, `people_high` (95 % over identities of the gallery, bootstrap, None where it has no
         end); `weightings`: {name: (S, band)} for :data:`WEIGHTINGS`.
 
     Raises:
@@ -143,9 +143,7 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 def _over_people(store: Store, row: dict[str, Any], weights: Weights) -> tuple[float | None, float | None]:
     """95 % interval of S over identities: the same people drawn for both systems and every seed."""
     pairs = store.query(PAIRS, **{name: row[name] for name in KEY})
-    drawn = [
-        _drawn(read_ranks(store, pair["everything"]), read_ranks(store, pair["less"]), weights) for pair in pairs
-    ]
+    drawn = [_drawn(read_ranks(store, pair["everything"]), read_ranks(store, pair["less"]), weights) for pair in pairs]
     if not drawn:
         return None, None
     low, high = np.quantile(np.mean(drawn, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")

@@ -161,8 +161,8 @@ def measured(store: Store) -> Store:
     with store.engine.begin() as connection:
         (embedding,) = connection.execute(
             text(
-                "INSERT INTO constituent (name, version, spec, kind, shape, dtype) VALUES ('face', '1', '{}', 'embedding',"
-                " '{128}', 'float32') RETURNING id"
+                "INSERT INTO constituent (name, version, spec, kind, shape, dtype)"
+                " VALUES ('face', '1', '{}', 'embedding', '{128}', 'float32') RETURNING id"
             )
         ).one()
         snapshots = {

@@ -101,7 +101,15 @@ def significance_tables(rows: list[dict[str, Any]]) -> list[Table]:
         [row["input"], *(f"{s:.0f} {band}" if s is not None else "–" for s, band in row["weightings"].values())]
         for row in rows
     ]
-    head = ["Input", "S, % (95 % over people)", "band", "seeds", "S, % (95 % over seeds)", "paper's S, %", "paper's band"]
+    head = [
+        "Input",
+        "S, % (95 % over people)",
+        "band",
+        "seeds",
+        "S, % (95 % over seeds)",
+        "paper's S, %",
+        "paper's band",
+    ]
     return [
         Table(
             "significance",
@@ -109,8 +117,9 @@ def significance_tables(rows: list[dict[str, Any]]) -> list[Table]:
             head,
             beside,
             "S = Σ w·R_inc / Σ w over k = 1, 3, 5, 10 with w = 1/k; the paper does not print its weights. Bands: 0 "
-            "negligible, to 20 minor, to 40 moderate, to 60 considerable, to 80 significant, above profound; below zero, "
-            "where the paper has no word, harmful. ?: no end, as nobody is found without the input in some draws.",
+            "negligible, to 20 minor, to 40 moderate, to 60 considerable, to 80 significant, above profound; below "
+            "zero, where the paper has no word, harmful. ?: no end, as nobody is found without the input in some "
+            "draws.",
         ),
         Table(
             "significance-weights",

@@ -36,9 +36,7 @@ def scale_plots(study: Study) -> list[Plot]:
         most = [scale for result in systems for scale, *_ in _scales(study, result)]
         curves = []
         for i, result in enumerate(study.one_seed):
-            points = [
-                (r.scale, e.value, e.low, e.high) for r in _same(study, result) if (e := r.recall(k)) is not None
-            ]
+            points = [(r.scale, e.value, e.low, e.high) for r in _same(study, result) if (e := r.recall(k)) is not None]
             if len(points) == 1 and not result.scale == min(most) == max(most):
                 points = [(x, *points[0][1:]) for x in (min(most), max(most))]  # no inputs: the same at every scale
             curves.append(Curve(study.label(result), *_style(i)[:1], points, band=False, dashed=_style(i)[1]))
@@ -51,8 +49,8 @@ def scale_plots(study: Study) -> list[Plot]:
                 f"figure-8{letter}",
                 f"Figure 8{letter}. Recall@{k} over the conditional scale.",
                 line_chart(curves, "conditional scale", f"Recall@{k} over the conditional scale, one line per system"),
-                f"n = {systems[0].probes}. The grey band is where 95 % of random selections lie. A system measured at one "
-                "scale is drawn level.",
+                f"n = {systems[0].probes}. The grey band is where 95 % of random selections lie. A system measured "
+                "at one scale is drawn level.",
             )
         )
     return found

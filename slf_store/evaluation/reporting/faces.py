@@ -76,8 +76,9 @@ def sample_grid(study: Study) -> Faces:
         row = [("guide 8×8", guides.get(clip), ""), *made, ("real", targets.get(clip), "")]
         cards.append(_card(row, name))
     note = (
-        f"{len(shown)} of {len(common)} clips, drawn with a fixed seed and not by how well they came out. Guide: the 8×8 "
-        "picture that systems with the image guide are given. Rank: where the right person is found among the gallery."
+        f"{len(shown)} of {len(common)} clips, drawn with a fixed seed and not by how well they came out. Guide: the "
+        "8×8 picture that systems with the image guide are given. Rank: where the right person is found among the "
+        "gallery."
     )
     width = "18rem" if len(systems) == 1 else f"{min(66, 7 * (len(systems) + 2))}rem"
     grid = tag("div", *cards, class_="grid", style=f"--card: {width}")
@@ -147,7 +148,9 @@ def _card(pictures: Sequence[tuple[str, NDArray[np.uint8] | None, str]], name: s
     cells = [
         tag(
             "div",
-            tag("span", "not there", class_="gone") if image is None else png_image(encode_png(image), f"{what}: {name}"),
+            tag("span", "not there", class_="gone")
+            if image is None
+            else png_image(encode_png(image), f"{what}: {name}"),
             tag("b", what),
             outcome,
         )

@@ -21,12 +21,12 @@ GROUPS = """
     ORDER BY label = 'unknown', label, name, k
 """
 CAVEATS = (
-    "Groups are what a metadata file or a model says of people (the source is named), not what they say of themselves. "
-    "A model's labels have errors of their own, and these are not the same for every group: a gap here may be the labels'. "
-    "Such systems are generative and correlative: they draw what goes with an input in the training data, also where it "
-    "has nothing to do with it, so a gap may come from who is in the training snapshot and who is not. "
-    "An aspect that cannot follow from the input (hair, clothes) is invented and must not be relied on. "
-    "A small group says little: its interval tells how little."
+    "Groups are what a metadata file or a model says of people (the source is named), not what they say of "
+    "themselves. A model's labels have errors of their own, and these are not the same for every group: a gap here "
+    "may be the labels'. Such systems are generative and correlative: they draw what goes with an input in the "
+    "training data, also where it has nothing to do with it, so a gap may come from who is in the training snapshot "
+    "and who is not. An aspect that cannot follow from the input (hair, clothes) is invented and must not be relied "
+    "on. A small group says little: its interval tells how little."
 )
 
 
@@ -71,8 +71,8 @@ def _table(attribute: str, title: str, rows: list[dict[str, Any]], names: dict[i
         cells.append([name, label, some["identities"], *values])
     sources = sorted({row["source"] for row in rows if row["source"] != "none"})
     note = (
-        f"Who says so: {', '.join(sources)}. Percent for recall and detected, with 95 % interval over people. Pale: fewer "
-        f"than {MIN_PEOPLE} people, conclude nothing from it."
+        f"Who says so: {', '.join(sources)}. Percent for recall and detected, with 95 % interval over people. Pale: "
+        f"fewer than {MIN_PEOPLE} people, conclude nothing from it."
     )
     heads = [metrics.label(*column) for column in columns]
     return Table(

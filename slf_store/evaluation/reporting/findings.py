@@ -40,7 +40,12 @@ ORDERS = (
     ("full-input", "no-audio", "audio raises recall much", "ablation"),
     ("full-input", "no-speaker-embeddings", "speaker embeddings raise recall most", "ablation"),
     ("full-input", "no-additional-attributes", "gender, ethnicity and age raise recall moderately", "ablation"),
-    ("no-image-guide", "no-speaker-embeddings", "losing speaker embeddings costs more than losing the guide", "ablation"),
+    (
+        "no-image-guide",
+        "no-speaker-embeddings",
+        "losing speaker embeddings costs more than losing the guide",
+        "ablation",
+    ),
     ("no-audio", "no-speaker-embeddings", "losing speaker embeddings costs more than losing all audio", "ablation"),
     ("full-input", "pure-super-resolution", "conditioned super-resolution beats the 8×8 picture alone", "results"),
     ("no-image-guide", "pure-super-resolution", "even faces from voice alone beat the 8×8 picture alone", "results"),
@@ -84,8 +89,8 @@ def findings_table(found: Sequence[Finding]) -> Table:
         "The paper's findings, and ours.",
         ["The paper's text", "section", "compared here", "difference (95 %)", "here"],
         rows,
-        "Recall: mean over k = 1, 3, 5, 10, percentage points, same clips, each system at its own chosen scale; fidelity: "
-        "PSNR, dB. Not corrected for the number of comparisons. "
+        "Recall: mean over k = 1, 3, 5, 10, percentage points, same clips, each system at its own chosen scale; "
+        "fidelity: PSNR, dB. Not corrected for the number of comparisons. "
         + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         + ".",
     )
@@ -151,8 +156,8 @@ def _scales(study: Study) -> Iterator[Finding]:
             low, high = by_scale[0], by_scale[-1]
             yield from _between(study, low, high, "psnr", "a higher conditional scale costs image fidelity")
     if (speaker := _first(study, "speaker-embeddings-only")) is not None:
-        for high, low, way in ((3.0, 0.0, "rises from scale 0 to 3"), (3.0, 8.0, "falls from scale 3 to 8")):
-            one, two = study.at(speaker.run, high), study.at(speaker.run, low)
+        for top, other, way in ((3.0, 0.0, "rises from scale 0 to 3"), (3.0, 8.0, "falls from scale 3 to 8")):
+            one, two = study.at(speaker.run, top), study.at(speaker.run, other)
             if one is not None and two is not None:
                 yield from _between(study, one, two, "mean_hits", f"speaker-embeddings-only {way}")
 

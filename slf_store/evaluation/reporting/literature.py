@@ -9,13 +9,13 @@ from slf_store.evaluation.html import Html, join, tag
 from slf_store.evaluation.reporting.table import Table
 
 NOTE = (
-    "These are positions, not a contest: training data, test people, gallery size, face model, resolution and what the "
-    "picture shows differ from work to work, and each of them moves the numbers. Random selection on the same gallery says "
-    "how hard a test is."
+    "These are positions, not a contest: training data, test people, gallery size, face model, resolution and what "
+    "the picture shows differ from work to work, and each of them moves the numbers. Random selection on the same "
+    "gallery says how hard a test is."
 )
 ABSENT = (
-    "Speech2Face (Oh et al. 2019), Wav2Pix (Duarte et al. 2019) and others stand in the paper's Tables 9 and 10, but no "
-    "figure of theirs is here: those tables' cells are not in the text that could be read."
+    "Speech2Face (Oh et al. 2019), Wav2Pix (Duarte et al. 2019) and others stand in the paper's Tables 9 and 10, but "
+    "no figure of theirs is here: those tables' cells are not in the text that could be read."
 )
 
 

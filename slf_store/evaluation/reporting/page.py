@@ -23,7 +23,7 @@ from slf_store.evaluation.reporting.holdings import holdings
 from slf_store.evaluation.reporting.literature import literature
 from slf_store.evaluation.reporting.study import Study, read_studies
 from slf_store.evaluation.reporting.stylesheet import CSS
-from slf_store.evaluation.reporting.table import Cell, Table
+from slf_store.evaluation.reporting.table import Table
 from slf_store.evaluation.reporting.tables import ablation_tables, main_tables, scale_table
 from slf_store.privacy.audit import record
 
@@ -59,19 +59,19 @@ REAL = (
     "pass this page on only as the data's licence and the law allow."
 )
 METHOD = (
-    "Recall@k: share of probes with the right identity among the k nearest gallery faces (exact search, equal distances "
-    "ordered by clip). A generated face in which no face is detected counts as a miss. Intervals hold 95 %: bootstrap over "
-    "identities; for random selection, where the recall of chance lies in 95 % of all evaluations. A recall of exactly 0 "
-    "or 100 % has an interval without width, which is the bootstrap's limit. real-vs-real: one other real face of each "
-    "person, of another video where there is one. bicubic-8x8: the image guide, enlarged. PSNR over all pixels; SSIM with "
-    "an 11×11 Gaussian window. The conditional scale is chosen on validation identities of the training snapshot, by the "
-    "mean of recall@1, 3, 5 and 10, never on the gallery."
+    "Recall@k: share of probes with the right identity among the k nearest gallery faces (exact search, equal "
+    "distances ordered by clip). A generated face in which no face is detected counts as a miss. Intervals hold 95 "
+    "%: bootstrap over identities; for random selection, where the recall of chance lies in 95 % of all evaluations. "
+    "A recall of exactly 0 or 100 % has an interval without width, which is the bootstrap's limit. real-vs-real: one "
+    "other real face of each person, of another video where there is one. bicubic-8x8: the image guide, enlarged. "
+    "PSNR over all pixels; SSIM with an 11×11 Gaussian window. The conditional scale is chosen on validation "
+    "identities of the training snapshot, by the mean of recall@1, 3, 5 and 10, never on the gallery."
 )
 ETHICS = (
-    "After the paper's section on ethics: systems like these can be misread or misused. They fill in what the input cannot "
-    "tell, they carry the biases of their training data, and used alone they are unreliable at naming one person. They can "
-    "touch the privacy of people who never agreed. Use them on data whose people agreed or that the law allows, keep that "
-    "data confidential, say how they work, and let people contest what is concluded."
+    "After the paper's section on ethics: systems like these can be misread or misused. They fill in what the input "
+    "cannot tell, they carry the biases of their training data, and used alone they are unreliable at naming one "
+    "person. They can touch the privacy of people who never agreed. Use them on data whose people agreed or that the "
+    "law allows, keep that data confidential, say how they work, and let people contest what is concluded."
 )
 
 
@@ -104,8 +104,8 @@ def report(
 
     The paper's Tables 2 to 8 and figures 6 to 8 for every set of runs that were trained on one snapshot with one preset
     and measured on one gallery; the paper's findings beside ours; every metric by group of people; what others report;
-    what could not be extracted. Each system is shown at the conditional scale chosen on validation identities where that
-    was done, else at the smallest measured.
+    what could not be extracted. Each system is shown at the conditional scale chosen on validation identities where
+    that was done, else at the smallest measured.
 
     Args:
         store: open store.
@@ -255,7 +255,7 @@ def _whose_faces(store: Store, studies: Sequence[Study]) -> str:
     return MIXED + REAL if counts["synthetic"] else REAL
 
 
-def _scale(name: str, scale: float | None) -> Cell:
+def _scale(name: str, scale: float | None) -> str:
     return f"{name}: " + ("not chosen" if scale is None else f"{scale:g}")
 
 

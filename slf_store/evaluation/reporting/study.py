@@ -183,6 +183,7 @@ def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
     results = [Result(**row, metrics=metrics[row["id"]]) for row in rows]
     chosen = {row["run"]: row["scale"] for row in store.query("SELECT run, scale FROM chosen_scale")}
     wanted = _wanted([r for r in results if not r.is_baseline and (not runs or r.run in runs)])
+
     def place(result: Result) -> tuple[str, ...]:
         return (result.snapshot, result.preset, *_place(result))
 

@@ -59,7 +59,8 @@ tr.grey, tr.grey small { color: var(--pale); font-style: italic; } tr.grey th { 
 svg { width: 100%; max-width: 38rem; height: auto; display: block; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .plots figure { margin: 0; break-inside: avoid; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--card, 18rem)), 1fr)); gap: 1rem; }
+.grid { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--card, 18rem)), 1fr)); }
 .grid > figure { margin: 0; break-inside: avoid; }
 .faces { display: grid; grid-template-columns: repeat(var(--n), minmax(4.6rem, 1fr)); gap: 2px; max-width: 100%;
   overflow-x: auto; }
@@ -72,7 +73,8 @@ details > summary { cursor: pointer; font-weight: 600; margin: .8rem 0; }
   body { max-width: none; font-size: 10pt; padding: 0; }
   .scroll { overflow: visible; } table { font-size: 8pt; } th, td { padding: .15rem .3rem; }
   th:first-child { position: static; } .plots { grid-template-columns: repeat(2, 1fr); }
-  h2, h3, h4 { break-after: avoid; } aside, tr, svg, figcaption { break-inside: avoid; } figcaption { break-after: avoid; }
+  h2, h3, h4 { break-after: avoid; } figcaption { break-after: avoid; }
+  aside, tr, svg, figcaption { break-inside: avoid; }
   details::details-content { content-visibility: visible; display: block; } nav { display: none; }
 }
 """

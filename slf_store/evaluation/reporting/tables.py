@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slf_store.evaluation.interval import Estimate
 from slf_store.evaluation.reporting import metrics
 from slf_store.evaluation.reporting.study import Result, Study
 from slf_store.evaluation.reporting.table import Cell, Table, number
@@ -106,7 +107,9 @@ def _others(study: Study, systems: Sequence[Result], name: str, title: str) -> l
     for row in study.store.query(ATTRIBUTES, evaluations=list(stated)):
         share, age = row["attribute"] != "age", row["attribute"]
         own = f"{metrics.LABELS.get(age, age)}, %" if share else "age RMSE, years"
-        stated[row["evaluation_id"]][own, row["truth"], ""] = number(_estimate(row), 1, 100 if share else 1)
+        stated[row["evaluation_id"]][own, row["truth"], ""] = number(
+            Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"]), 1, 100 if share else 1
+        )
         sources.setdefault(row["truth"], set()).add(row["estimator"])
     columns = sorted({key for cells in stated.values() for key in cells})
     others = metrics.plain(results)
@@ -125,9 +128,3 @@ def _others(study: Study, systems: Sequence[Result], name: str, title: str) -> l
     )
     note = f"With 95 % interval, against the real face. {who[:1].upper()}{who[1:]}{'.' if who else ''}"
     return [Table(name, title, ["System", *head, *(metrics.label(*m) for m in others)], rows, note)]
-
-
-def _estimate(row: dict[str, float]) -> object:
-    from slf_store.evaluation.interval import Estimate
-
-    return Estimate(row["value"], row["ci_low"], row["ci_high"], int(row["n"]))
