@@ -73,8 +73,8 @@ def significance(store: Store, weights: Sequence[float] = BY_K, gallery: str | N
     Returns:
         One dictionary for each input: snapshot, preset, gallery, part, embedding, distance, steps, input,
         without_system, seeds, `s` (percent, None where a recall without the input is 0), `ci_low`, `ci_high` (95 % over
-        seeds, None with one), `band`; `people_low`, `people_high` (95 % over identities of the gallery, bootstrap, None where it has no
-        end); `weightings`: {name: (S, band)} for :data:`WEIGHTINGS`.
+        seeds, None with one), `band`; `people_low`, `people_high` (95 % over identities of the gallery, bootstrap, None
+        where it has no end); `weightings`: {name: (S, band)} for :data:`WEIGHTINGS`.
 
     Raises:
         ConfigError: the weights are not four numbers of at least 0 with one above.
