@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\
          "√": r"$\surd$"}  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute."""
+
+NUMERIC = re.compile(r"–|[\d.]+( \*)?")
+"""Text that stands at the right, like numbers."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Table:
 
 
 def _numeric(cell: Cell) -> bool:
-    return not isinstance(cell, str) or cell == "–"
+    return not isinstance(cell, str) or NUMERIC.fullmatch(cell) is not None
 
 
 def _shown(cell: Cell) -> object:
