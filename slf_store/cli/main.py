@@ -24,6 +24,7 @@ from slf_store.cli import (
     systems,
     training,
 )
+from slf_store.cli import evalset as evalsets
 from slf_store.cli import evaluate as evaluation
 from slf_store.cli import generate as generation
 from slf_store.cli import models as weights
@@ -92,6 +93,8 @@ for verb in (
     generation.generate,
     evaluation.evaluate,
     evaluation.recall,
+    evaluation.compare,
+    evaluation.nearest,
     evaluation.report,
     serve.serve_flows,
     privacies.forget,
@@ -105,6 +108,7 @@ app.add_typer(constituents.app)
 app.add_typer(layout.app)
 app.add_typer(sources.app)
 app.add_typer(snapshots.app)
+app.add_typer(evalsets.app)
 app.add_typer(systems.app)
 app.add_typer(training.app)
 
