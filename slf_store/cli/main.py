@@ -26,6 +26,7 @@ from slf_store.cli import (
     systems,
     training,
 )
+from slf_store.cli import evalset as evalsets
 from slf_store.cli import evaluate as evaluation
 from slf_store.cli import generate as generation
 from slf_store.cli import models as weights
@@ -94,6 +95,8 @@ for verb in (
     generation.generate,
     evaluation.evaluate,
     evaluation.recall,
+    evaluation.compare,
+    evaluation.nearest,
     ablation.ablate,
     ablation.sweep,
     ablation.significance,
@@ -110,6 +113,7 @@ app.add_typer(constituents.app)
 app.add_typer(layout.app)
 app.add_typer(sources.app)
 app.add_typer(snapshots.app)
+app.add_typer(evalsets.app)
 app.add_typer(systems.app)
 app.add_typer(training.app)
 

@@ -101,8 +101,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Paired tests between two evaluated systems on the same clips.
 
-    Seeds that both have (all, where they have none in common) are averaged by clip. p-values are not corrected for
-    their number: name the metric that decides before you look.
+    Seeds that both have (all, where they have none in common, or one is a baseline) are averaged by clip. p-values are
+    not corrected for their number: name the metric that decides before you look.
 
     Args:
         store: open store.
@@ -128,7 +128,9 @@ def compare(
         "embedding": constituent_name(store, embedding),
     }  # fmt: skip
     found = [find_evaluations(store, name, where) for name in (a, b)]
-    common = found[0].keys() & found[1].keys() or found[0].keys() | found[1].keys()
+    common, either = found[0].keys() & found[1].keys(), found[0].keys() | found[1].keys()
+    if not common or ":" in a + b:  # a baseline has no seed
+        common = either
     one, two = (_Scores.read(store, [evaluation for at, evaluation in each.items() if at in common]) for each in found)
     clips = np.intersect1d(one.clips, two.clips)
     if not len(clips):

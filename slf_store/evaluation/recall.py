@@ -23,6 +23,23 @@ RECALL = """
              scale, seed, steps, k
 """
 
+BY_GROUP = """
+    SELECT run, system, scale, seed, steps, gallery, part, embedding, distance, label, k, recall, ci_low, ci_high, n,
+           identities, small, source
+    FROM recall_by_group
+    WHERE attribute = :attribute
+      AND (CAST(:run AS text) IS NULL OR run = :run) AND (CAST(:k AS integer) IS NULL OR k = :k)
+    ORDER BY run, gallery, part, embedding, distance DESC, system, scale, seed, steps, label, k
+"""
+
+ATTRIBUTES = """
+    SELECT run, system, scale, seed, steps, gallery, part, attribute, truth, estimator, value, ci_low, ci_high, n,
+           missed
+    FROM attribute_recall
+    WHERE CAST(:run AS text) IS NULL OR run = :run
+    ORDER BY run, gallery, part, system, scale, seed, steps, attribute, truth, estimator
+"""
+
 TEST_CLIPS = text("""
     -- Clips of the test split among those that would choose the scale.
     SELECT count(*)
@@ -71,6 +88,26 @@ def recall_rows(store: Store, run: str | None = None, k: int | None = None) -> l
             f"{what} no recall{'' if k is None else f'@{k}'} yet", hint="run `slf evaluate RUN --on SNAPSHOT` first"
         )
     return rows
+
+
+def group_rows(store: Store, attribute: str, run: str | None = None, k: int | None = None) -> list[dict[str, Any]]:
+    """Rows of the view `recall_by_group` about one attribute: gender, age_group, ethnicity or language.
+
+    Raises:
+        NotFoundInStore: nothing has been evaluated.
+    """
+    recall_rows(store, run, k)
+    return list(store.query(BY_GROUP, attribute=attribute, run=run, k=k))
+
+
+def attribute_rows(store: Store, run: str | None = None) -> list[dict[str, Any]]:
+    """Rows of the view `attribute_recall`; none where no attribute constituent looked at the faces.
+
+    Raises:
+        NotFoundInStore: nothing has been evaluated.
+    """
+    recall_rows(store, run)
+    return list(store.query(ATTRIBUTES, run=run))
 
 
 def one_line_each(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
