@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -126,6 +127,33 @@ def test_a_sweep_makes_only_new_scales_and_never_chooses_on_its_gallery(ablated:
     chosen = {(row["part"], row["scale"]) for row in second["rows"] if row["chosen"]}
     assert chosen == {("validation", second["scale"]), ("all", second["scale"])}
     assert {row["scale"] for row in second["rows"] if row["gallery"] == GALLERY} == {0, 1, 2, 3}
+
+
+def test_the_report_has_the_papers_tables_and_figures_of_an_ablation(
+    ablated: Store, variables: None, tmp_path: Path
+) -> None:
+    runs = ablate(ablated, PLAN)
+    chosen = [word for run in runs for word in ("--run", run.run)]
+    done = slf("report", tmp_path / "page.html", "--tables", tmp_path / "tables", *chosen)
+    assert done.exit_code == 0, done.output
+    written = json.loads(done.stdout)
+    names = {Path(name).name for name in written["tables"]}
+    tables = {f"table-{number}" for number in (2, 3, 4, 5, 6, 7, 8)} | {"findings", "significance", "by-gender"}
+    assert {f"{name}.{kind}" for name in tables for kind in ("csv", "tex")} <= names
+    assert {"figure-8a.svg", "figure-8b.svg", "recall-over-k.svg"} <= names
+    with (tmp_path / "tables" / "table-6.csv").open() as file:
+        rows = {row["System"]: row for row in csv.DictReader(file)}
+    for run in runs:
+        assert float(rows[run.system]["Scale"]) == run.scale
+        assert [float(rows[run.system][f"recall@{k}"]) / 100 for k in run.recall] == pytest.approx(
+            [*run.recall.values()]
+        )
+    assert rows["random"]["n"] == "3"
+    page = Path(written["report"]).read_text("utf-8")
+    assert page.count("data:image/png") == 3 * 4 + 2 * (
+        1 + 4 + 1
+    )  # guide, two systems, real; full-input at four scales
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
 
 
 def test_what_cannot_be_ablated_is_said_before_anything_is_trained(ablated: Store, variables: None) -> None:

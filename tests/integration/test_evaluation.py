@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -253,11 +254,11 @@ def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_
     )
     evaluate(world.store, "r", "test")
 
-    path = report(world.store, tmp_path / "page.html", ["r"]).page
+    path, files = report(world.store, tmp_path / "page.html", ["r"], tables=tmp_path / "tables")
 
     page = path.read_text("utf-8")
     for words in (
-        "hash-of-test", "hash-of-training", "full-input, scale 3", "tiny", "1 h 7 min", "bicubic-8x8", "random",
+        "hash-of-test", "hash-of-training", "full-input: not chosen", "tiny", "1 h 7 min", "bicubic-8x8", "random",
         "real-vs-real", "face_dlib", "no face detected", "found at rank 1", "of real people", "<svg", "PSNR",
         "&lt;script&gt;", "&lt;b&gt;no_face", "un&lt;i&gt;readable", "prefers-color-scheme: dark", "@media print",
     ):  # fmt: skip
@@ -268,6 +269,12 @@ def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_
     shown = world.rows("SELECT report.path, count(*) FROM report JOIN report_clip ON report_id = report.id GROUP BY 1")
     assert shown == [(str(path), 12)]  # an erasure of one of them removes the page
     assert not list(tmp_path.glob(".page*"))
+    assert {file.suffix for file in files} == {".csv", ".tex", ".svg"}
+    with (tmp_path / "tables" / "table-2.csv").open() as file:
+        written = {row["System"]: row for row in csv.DictReader(file)}
+    for row in recall_rows(world.store, "r"):
+        ends = [written[row["system"]][f"recall@{row['k']}{end}"] for end in ("", " low", " high")]
+        assert [float(end) / 100 for end in ends] == pytest.approx([row["recall"], row["ci_low"], row["ci_high"]])
 
     world.rows("UPDATE source SET synthetic = true")
     page = report(world.store, tmp_path).page.read_text("utf-8")
