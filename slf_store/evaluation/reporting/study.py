@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from slf_store.errors import NotFoundInStore
@@ -187,8 +186,10 @@ def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
     def place(result: Result) -> tuple[str, ...]:
         return (result.snapshot, result.preset, *_place(result))
 
-    groups = [(at, list(group)) for at, group in groupby(sorted(wanted, key=place), key=place)]
-    return [Study(store, group, _baselines(results, at[2:]), chosen, len(groups) > 1) for at, group in groups]
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in wanted:  # in the order the runs were made
+        groups.setdefault(place(result), []).append(result)
+    return [Study(store, group, _baselines(results, at[2:]), chosen, len(groups) > 1) for at, group in groups.items()]
 
 
 def _wanted(systems: Iterable[Result]) -> list[Result]:

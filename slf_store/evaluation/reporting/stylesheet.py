@@ -50,19 +50,20 @@ table { border-collapse: collapse; min-width: min(100%, 30rem); font-variant-num
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
   white-space: nowrap; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); max-width: 13rem;
-  white-space: normal; }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+  min-width: 8rem; white-space: normal; }
+thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4rem;
+  max-width: 9rem; }
 td.text { text-align: left; white-space: normal; min-width: 8rem; max-width: 24rem; }
 tbody th { font-weight: 600; } td small { display: block; color: var(--soft); font-size: .75rem; }
 tr.grey, tr.grey small { color: var(--pale); font-style: italic; } tr.grey th { font-weight: 400; }
 .holds { color: var(--series-3); font-weight: 600; } .fails { color: var(--series-5); font-weight: 600; }
 svg { width: 100%; max-width: 38rem; height: auto; display: block; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 .plots figure { margin: 0; break-inside: avoid; }
 .grid { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--card, 18rem)), 1fr)); }
 .grid > figure { margin: 0; break-inside: avoid; }
-.faces { display: grid; grid-template-columns: repeat(var(--n), minmax(4.6rem, 1fr)); gap: 2px; max-width: 100%;
+.faces { display: grid; grid-template-columns: repeat(var(--n), minmax(4.6rem, 8rem)); gap: 2px; max-width: 100%;
   overflow-x: auto; }
 .faces > div { font-size: .7rem; line-height: 1.2; color: var(--soft); }
 .faces b { display: block; color: var(--ink); font-weight: 600; }
