@@ -143,7 +143,8 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 def _over_people(store: Store, row: dict[str, Any], weights: Weights) -> tuple[float | None, float | None]:
     """95 % interval of S over identities: the same people drawn for both systems and every seed."""
     pairs = store.query(PAIRS, **{name: row[name] for name in KEY})
-    drawn = [_drawn(read_ranks(store, pair["everything"]), read_ranks(store, pair["less"]), weights) for pair in pairs]
+    ranks = [(read_ranks(store, pair["everything"]), read_ranks(store, pair["less"])) for pair in pairs]
+    drawn = [_drawn(everything, less, weights) for everything, less in ranks if set(everything.clips) & set(less.clips)]
     if not drawn:
         return None, None
     low, high = np.quantile(np.mean(drawn, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
