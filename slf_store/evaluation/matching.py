@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, text
+
+from slf_store.db.staging import copy_rows
+from slf_store.evaluation.candidates import propose
+from slf_store.evaluation.gallery import generated_vectors, real_vectors
 
 if TYPE_CHECKING:
     from slf_store.evaluation.gallery import Gallery
@@ -12,6 +18,10 @@ if TYPE_CHECKING:
 
 NEAREST = 10
 """Matches kept for each probe: the largest k of recall@k."""
+LARGE = 20_000_000
+"""Pairs of probe and face from which on a matrix product proposes: about ten seconds of plain SQL."""
+PROPOSED = 32
+"""Faces proposed for each probe: more than NEAREST, so that rounding does not matter for nearly all probes."""
 
 _MATCH = """
     -- The nearest gallery faces of every probe of one evaluation. Exact: both sides are materialised, so no
@@ -62,9 +72,51 @@ MATCH = {
 }
 """The statement for each distance."""
 
+_SETTLE = """
+    -- Of the faces proposed for a probe the nearest, by the very distances of the statement above. A probe is settled
+    -- where the last of them is nearer than any face that was not proposed can be.
+    WITH measured AS (
+        SELECT proposed.probe_clip_id, proposed.gallery_clip_id, proposed.floor,
+               gallery.vector {operator} coalesce(generated.vector, real.vector) AS distance
+        FROM proposed
+        JOIN face_embedding gallery
+          ON gallery.clip_id = proposed.gallery_clip_id AND gallery.constituent_id = :embedding
+        LEFT JOIN generation_embedding generated
+          ON generated.generation_id = proposed.generation_id AND generated.constituent_id = :embedding
+        LEFT JOIN face_embedding real
+          ON proposed.generation_id IS NULL AND real.clip_id = proposed.probe_clip_id
+         AND real.constituent_id = :embedding
+        WHERE proposed.generation_id IS NOT NULL OR proposed.gallery_clip_id <> proposed.probe_clip_id
+    ), ranked AS (
+        SELECT measured.*,
+               row_number() OVER (PARTITION BY probe_clip_id ORDER BY distance, gallery_clip_id) AS rank
+        FROM measured
+    ), settled AS (
+        SELECT probe_clip_id FROM ranked WHERE rank = :nearest AND distance < floor
+    )
+    INSERT INTO match (evaluation_id, probe_clip_id, rank, gallery_clip_id, distance, hit)
+    SELECT :evaluation, ranked.probe_clip_id, ranked.rank, ranked.gallery_clip_id, ranked.distance,
+           found.identity_id = wanted.identity_id
+    FROM ranked
+    JOIN settled ON settled.probe_clip_id = ranked.probe_clip_id
+    JOIN clip found_clip ON found_clip.id = ranked.gallery_clip_id
+    JOIN video found ON found.id = found_clip.video_id
+    JOIN clip wanted_clip ON wanted_clip.id = ranked.probe_clip_id
+    JOIN video wanted ON wanted.id = wanted_clip.video_id
+    WHERE ranked.rank <= :nearest
+"""
+SETTLE = {
+    "euclidean": text(_SETTLE.replace("{operator}", "<->")),
+    "cosine": text(_SETTLE.replace("{operator}", "<=>")),
+}
+
+SETTLED = text("SELECT DISTINCT probe_clip_id FROM match WHERE evaluation_id = :evaluation")
+
+COLUMNS = [("probe_clip_id", "int8"), ("generation_id", "int8"), ("gallery_clip_id", "int8"), ("floor", "float8")]
+
 
 def match(connection: Connection, evaluation: int, gallery: Gallery, probes: Probes, distance: str) -> None:
-    """Write the nearest gallery faces of every probe to `match`, in one statement.
+    """Write the nearest gallery faces of every probe to `match`: in one statement, or the same from proposals.
 
     Args:
         connection: in a transaction.
@@ -72,6 +124,9 @@ def match(connection: Connection, evaluation: int, gallery: Gallery, probes: Pro
         gallery, probes: what is searched in, and with.
         distance: a key of :data:`MATCH`.
     """
+    left = np.ones(len(probes), bool)
+    if len(probes) * gallery.faces >= LARGE and gallery.faces > PROPOSED:
+        left = _match_proposed(connection, evaluation, gallery, probes, distance)
     generated = len(probes.generations) > 0
     connection.execute(
         MATCH[distance],
@@ -80,8 +135,36 @@ def match(connection: Connection, evaluation: int, gallery: Gallery, probes: Pro
             "snapshot": gallery.snapshot_id,
             "part": gallery.part,
             "embedding": gallery.embedding.constituent_id,
-            "generations": probes.generations.tolist(),
-            "real_clips": [] if generated else probes.clips.tolist(),
+            "generations": probes.generations[left].tolist() if generated else [],
+            "real_clips": [] if generated else probes.clips[left].tolist(),
             "nearest": NEAREST,
         },
     )
+
+
+def _match_proposed(
+    connection: Connection, evaluation: int, gallery: Gallery, probes: Probes, distance: str
+) -> NDArray[np.bool_]:
+    """Settle what can be settled among the proposals of a matrix product: (n,) bool, the probes that are left."""
+    embedding = gallery.embedding.constituent_id
+    if len(probes.generations):
+        clips, vectors = generated_vectors(connection, embedding, probes.generations)
+        generation = dict(zip(probes.clips.tolist(), probes.generations.tolist(), strict=True))
+    else:
+        clips, vectors = np.sort(probes.clips), real_vectors(connection, embedding, probes.clips)
+        generation = {}
+    if not len(clips):
+        return np.ones(len(probes), bool)
+    indices, floor = propose(vectors, real_vectors(connection, embedding, gallery.clips), PROPOSED, distance)
+    rows = (
+        (clip, generation.get(clip), face, nothing_below)
+        for clip, faces, nothing_below in zip(
+            clips.tolist(), gallery.clips[indices].tolist(), floor.tolist(), strict=True
+        )
+        for face in faces
+    )
+    copy_rows(connection, "proposed", COLUMNS, rows)
+    values = {"evaluation": evaluation, "embedding": embedding, "nearest": NEAREST}
+    connection.execute(SETTLE[distance], values)
+    settled = connection.execute(SETTLED, {"evaluation": evaluation}).scalars().all()
+    return ~np.isin(probes.clips, np.array(settled, np.int64))
