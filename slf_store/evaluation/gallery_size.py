@@ -25,7 +25,7 @@ _CLOSER = """
     -- face of the right person. Strangers are all other embedded real faces of people who are not in the gallery.
     -- At equal distance the right person is first.
     WITH gallery AS MATERIALIZED (
-        SELECT face.clip_id, video.identity_id, face.vector
+        SELECT face.clip_id, video.identity_id, subvector(face.vector, 1, vector_dims(face.vector)) AS vector
         FROM evaluation
         JOIN snapshot_clip member ON member.snapshot_id = evaluation.gallery_id
                                  AND (evaluation.part = 'all' OR member.part = evaluation.part)
@@ -35,7 +35,7 @@ _CLOSER = """
         JOIN video ON video.id = clip.video_id
         WHERE evaluation.id = :evaluation
     ), stranger AS MATERIALIZED (
-        SELECT face.vector
+        SELECT subvector(face.vector, 1, vector_dims(face.vector)) AS vector
         FROM evaluation
         JOIN face_embedding face ON face.constituent_id = evaluation.constituent_id
         JOIN clip ON clip.id = face.clip_id

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from slf_store.cli.main import app
 from slf_store.db.readonly import run_text
 from slf_store.errors import ConfigError, NotFoundInStore, SelectionError
-from slf_store.evaluation import evaluate
+from slf_store.evaluation import candidates, evaluate, matching
 from slf_store.evaluation.chance import chance_recall
 from slf_store.evaluation.estimate import estimate_picture, find_estimators
 from slf_store.evaluation.evalset import create_evalset
@@ -114,6 +114,39 @@ def test_matches_are_numpys_bit_for_bit(world: World, distance: str) -> None:
     assert {row["distance"] for row in recall} >= {distance}
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize(("unit", "exact"), [(candidates.UNIT, True), (2.0**-14, False)])
+def test_proposals_of_a_matrix_product_change_no_match(
+    world: World, monkeypatch: pytest.MonkeyPatch, distance: str, unit: float, exact: bool
+) -> None:
+    """Arithmetic as coarse as 2^-14 would leave probes to plain SQL: they are searched there."""
+    stored = (
+        "SELECT system, probe_clip_id, rank, gallery_clip_id, match.distance, hit FROM match"
+        " JOIN evaluation e ON e.id = evaluation_id WHERE e.distance = :distance AND e.scale IN (0, 3) AND e.seed = 0"
+        " ORDER BY 1, 2, 3"
+    )
+    asked: dict[str, Any] = {"scales": [3.0], "seed": 0, "distance": distance}
+    evaluate(world.store, "r", "test", **asked)
+    plain = world.rows(stored, distance=distance)
+    settled: list[int] = []
+    insert = matching._match_proposed
+
+    def counted(*given: Any) -> np.ndarray:
+        left = insert(*given)
+        settled.append(int((~left).sum()))
+        return left
+
+    monkeypatch.setattr(matching, "_match_proposed", counted)
+    monkeypatch.setattr(matching, "LARGE", 1)
+    monkeypatch.setattr(matching, "PROPOSED", 12)
+    monkeypatch.setattr(candidates, "UNIT", unit)
+    evaluate(world.store, "r", "test", **asked)
+    assert world.rows(stored, distance=distance) == plain
+    assert len(plain) == 10 * (20 + 10)
+    assert (settled[0] == 20) is exact
+    assert settled[1] == 0  # no enlarged guide shows a face
+
+
 def test_every_probe_has_an_outcome_and_undetected_ones_are_listed(world: World) -> None:
     rows = probes(world)
     assert [row["clip_id"] for row in rows] == [world.clips[i] for i in GALLERY]
@@ -167,7 +200,8 @@ def test_groups_are_counted_with_their_size_and_source(world: World) -> None:
     (language,) = world.store.query("SELECT DISTINCT label, source, n FROM recall_by_group"
                                     " WHERE attribute = 'language' AND scale = 1 AND seed = 0")  # fmt: skip
     assert language == {"label": "unknown", "source": "none", "n": 20}
-    (random,) = world.store.query("SELECT * FROM recall_by_group WHERE system = 'random' AND label = 'm' AND k = 5")
+    (random,) = world.store.query("SELECT * FROM recall_by_group WHERE system = 'random' AND label = 'm' AND k = 5"
+                                  " AND distance = 'euclidean'")  # fmt: skip
     chance = chance_recall(np.full(len(members["m"]), 2), 20, 5)
     assert (random["recall"], random["ci_low"]) == (pytest.approx(chance.value), chance.low)
     (detected,) = world.store.query("SELECT value FROM metric_by_group WHERE metric = 'detected' AND label = '20s'"
