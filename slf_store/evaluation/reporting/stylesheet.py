@@ -56,7 +56,6 @@ thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-s
 td.text { text-align: left; white-space: normal; min-width: 8rem; max-width: 24rem; }
 tbody th { font-weight: 600; } td small { display: block; color: var(--soft); font-size: .75rem; }
 tr.grey, tr.grey small { color: var(--pale); font-style: italic; } tr.grey th { font-weight: 400; }
-.holds { color: var(--series-3); font-weight: 600; } .fails { color: var(--series-5); font-weight: 600; }
 svg { width: 100%; max-width: 38rem; height: auto; display: block; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 .plots figure { margin: 0; break-inside: avoid; }
