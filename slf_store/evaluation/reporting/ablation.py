@@ -58,7 +58,7 @@ def increase_table(study: Study) -> Table | None:
                 *([int(some["samples_all"]), int(some["samples_without"])] if unfair else []),
             ]
         )
-    head = ["Input added", "to system", *(["Seed"] if seeds else []), *(f"k = {k}" for k in ks)]
+    head = ["Input added", "to system", *(["Seed"] if seeds else []), *(f"k\u00a0=\u00a0{k}" for k in ks)]
     head += ["samples, full-input", "samples, without"] if unfair else []
     note = (
         "R_inc = 100·(R_full-input − R_without) / R_without, percent; each system at its own chosen scale. Empty where "

@@ -13,6 +13,8 @@ from slf_store.evaluation.reporting.table import Cell, Table, number
 ATTRIBUTES = ("gender", "age_group", "ethnicity", "language")
 MIN_PEOPLE = 10
 """Groups of fewer people are greyed: as in the view `metric_by_group`."""
+FOLDED = 40
+"""Rows above which a table is folded on the screen; it is printed whole."""
 
 GROUPS = """
     -- As metric_by_group has them, for some evaluations.
@@ -50,7 +52,10 @@ def fairness(study: Study) -> tuple[Html, list[Table]]:
             pieces.append(tag("p", f"By {title}: nobody states it for these clips.", class_="note"))
             continue
         tables.append(_table(attribute, title, own, names))
-        pieces.append(tables[-1].html())
+        shown_table = tables[-1].html()
+        if len(tables[-1].rows) > FOLDED:
+            shown_table = tag("details", tag("summary", f"By {title}: {len(tables[-1].rows)} rows"), shown_table)
+        pieces.append(shown_table)
     return join(*pieces), tables
 
 

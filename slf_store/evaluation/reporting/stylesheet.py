@@ -53,7 +53,9 @@ th:first-child { text-align: left; position: sticky; left: 0; background: var(--
   min-width: 8rem; white-space: normal; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4rem;
   max-width: 9rem; }
-td.text { text-align: left; white-space: normal; min-width: 8rem; max-width: 24rem; }
+th.text { text-align: left; }
+td.text { text-align: left; white-space: normal; max-width: 24rem; overflow-wrap: anywhere; }
+td.long { min-width: 8rem; }
 tbody th { font-weight: 600; } td small { display: block; color: var(--soft); font-size: .75rem; }
 tr.grey, tr.grey small { color: var(--pale); font-style: italic; } tr.grey th { font-weight: 400; }
 svg { width: 100%; max-width: 38rem; height: auto; display: block; }
@@ -62,7 +64,7 @@ svg { width: 100%; max-width: 38rem; height: auto; display: block; }
 .grid { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--card, 18rem)), 1fr)); }
 .grid > figure { margin: 0; break-inside: avoid; }
-.faces { display: grid; grid-template-columns: repeat(var(--n), minmax(4.6rem, 8rem)); gap: 2px; max-width: 100%;
+.faces { display: grid; grid-template-columns: repeat(var(--n), minmax(5rem, 8rem)); gap: 2px; max-width: 100%;
   overflow-x: auto; }
 .faces > div { font-size: .7rem; line-height: 1.2; color: var(--soft); }
 .faces b { display: block; color: var(--ink); font-weight: 600; }

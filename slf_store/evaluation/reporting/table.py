@@ -20,6 +20,9 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NUMERIC = re.compile(r"–|[\d.]+( \*)?")
 """Text that stands at the right, like numbers."""
 
+LONG = 14
+"""Letters of a text that may take several lines."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -86,14 +89,16 @@ class Table:
             tag(
                 "tr",
                 tag("th", _shown(row[0]), scope="row"),
-                *(tag("td", _shown(cell), class_=None if _numeric(cell) else "text") for cell in row[1:]),
+                *(tag("td", _shown(cell), class_=_kind(cell)) for cell in row[1:]),
                 class_="grey" if i in self.grey else None,
             )
             for i, row in enumerate(self.rows)
         ]
         # The caption stands beside the box that scrolls, so that it never scrolls away.
         about = tag("figcaption", tag("b", self.title), " ", self.note)
-        columns = tag("tr", *(tag("th", name, scope="col") for name in self.head))
+        texts = [any(row[i] is not None and not _numeric(row[i]) for row in self.rows) for i in range(len(self.head))]
+        heads = zip(self.head, texts, strict=True)
+        columns = tag("tr", *(tag("th", name, scope="col", class_="text" if text else None) for name, text in heads))
         grid = tag("table", tag("thead", columns), tag("tbody", *body))
         return tag("figure", about, tag("div", grid, class_="scroll", tabindex=0, role="region", aria_label=self.title))
 
@@ -124,6 +129,10 @@ class Table:
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def _kind(cell: Cell) -> str | None:
+    return None if _numeric(cell) else "text long" if len(str(cell)) > LONG else "text"
 
 
 def _numeric(cell: Cell) -> bool:
