@@ -1,8 +1,10 @@
 """Evaluation: how well generated faces are recognised among real ones.
 
 Read in this order: `measure` (the whole way of one evaluation), `gallery` and `probes` (what is searched in and with),
-`embedding`, `matching` (nearest neighbours in SQL), `likeness` (PSNR, SSIM), `bicubic` and `chance` (baselines),
-`interval`, `recall` (reading the numbers), `significance` (what an input is worth), `reporting` (the report).
+`embedding`, `matching` and `candidates` (nearest neighbours in SQL), `outcomes` (what became of each probe), `likeness`
+(PSNR, SSIM), `estimate` and `attribute_recall`, `frechet`, `groups`, `bicubic` and `chance` (baselines), `interval`;
+then what reads the numbers: `recall`, `paired`, `gallery_size`, `significance` (what an input is worth), `reporting`
+(the report). `evalset` draws the set, `nearest` looks around.
 """
 
 from slf_store.evaluation.measure import evaluate

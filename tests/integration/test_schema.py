@@ -18,6 +18,10 @@ VIEWS = {"clips", "coverage", "recall_at_k", "fidelity", "preferred_attribute", 
     "attribute_quality",
     "attribute_agreement",
     "quality_outliers",
+    "probes",
+    "attribute_recall",
+    "metric_by_group",
+    "recall_by_group",
 }
 
 
