@@ -85,7 +85,7 @@ def serving(home: Path, folder: Path) -> Iterator[Server]:
 
 def registered(server: Server) -> bool:
     try:
-        return len(server.ask("/deployments/filter", {"limit": 10})) == 4
+        return len(server.ask("/deployments/filter", {"limit": 10})) == 5
     except OSError:
         return False
 
