@@ -108,7 +108,10 @@ def make(store: Store, run: str, given: argparse.Namespace, context: Context) ->
         with context.progress(f"generating {run} on {snapshot}") as progress:
             generate_run(store, run, snapshot, part=part, scales=given.scales, progress=progress)
         with context.progress(f"evaluating {run} on {snapshot}") as progress:
-            evaluate(store, run, snapshot, part=part, workers=workers, baselines=part == "all", progress=progress)
+            final = part == "all"
+            evaluate(
+                store, run, snapshot, part=part, workers=workers, baselines=final, attributes=final, progress=progress
+            )
 
 
 def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[str, Any]:
@@ -121,7 +124,16 @@ def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[st
                     store, given.run, given.test, scales=[given.scale], steps=steps, progress=progress
                 )
             )
-        evaluate(store, given.run, given.test, scales=[given.scale], steps=steps, workers=2, baselines=False)
+        evaluate(
+            store,
+            given.run,
+            given.test,
+            scales=[given.scale],
+            steps=steps,
+            workers=2,
+            baselines=False,
+            attributes=False,
+        )
     rows = [
         row for row in store.query(EVALUATIONS, runs=[given.run], gallery=given.test) if row["scale"] == given.scale
     ]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slf_store.errors import ClipError, ConfigError, NotFoundInStore
-from slf_store.evaluation.embedding import EmbeddingModel, embedding_model
+from slf_store.evaluation.embedding import EmbeddingModel, constituent_name, embedding_model
+from slf_store.query.values import active_constituent
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -47,7 +48,7 @@ def nearest_faces(
         NotFoundInStore: no such clip or picture, the clip has no embedding, no real face has one.
         ConfigError: k is below 1, the vector has another dimension, or the model is none.
         ClipError: the file is no picture, or no face is detected in it.
-        ModelUnavailable: the model cannot be loaded.
+        ModelUnavailable: the model cannot be loaded, to embed a picture.
 
     Example::
 
@@ -55,29 +56,29 @@ def nearest_faces(
     """
     if k < 1:
         raise ConfigError(f"{k} nearest faces", hint="ask for at least 1")
-    found = embedding_model(store, model)
+    with store.engine.connect() as connection:
+        found = active_constituent(connection, constituent_name(store, model))
     if isinstance(face, np.ndarray):
         return _of_vector(store, face, k, found)
     if Path(face).is_file():
-        return _of_vector(store, _embed(store, Path(face), found), k, found)
+        return _of_vector(store, _embed(store, Path(face), embedding_model(store, model)), k, found)
     parts = str(face).split("/")
     if len(parts) != 3:
         raise NotFoundInStore(f"{face} is no picture", hint="name a picture, or a clip as identity/video/clip")
     identity, video, clip = parts
-    rows = store.query(OF_CLIP, identity=identity, video=video, clip=clip, k=k, model=found.name)
+    rows = store.query(OF_CLIP, identity=identity, video=video, clip=clip, k=k, model=found["name"])
     if not rows:
         raise NotFoundInStore(
-            f"the store has no clip {face} with a face embedding of {found.name}",
+            f"the store has no clip {face} with a face embedding of {found['name']}",
             hint="see `slf coverage` for what failed, and the view clips for names",
         )
     return list(rows)
 
 
-def _of_vector(store: Store, vector: NDArray[np.float32], k: int, model: EmbeddingModel) -> list[dict[str, Any]]:
-    (dimension,) = store.query("SELECT shape[1] AS d FROM constituent WHERE id = :id", id=model.constituent_id)
-    if vector.shape != (dimension["d"],):
-        raise ConfigError(f"a vector of {vector.shape}", hint=f"{model.name} has ({dimension['d']},)")
-    return list(store.query(OF_VECTOR, probe=str(vector.tolist()), k=k, model=model.name))
+def _of_vector(store: Store, vector: NDArray[np.float32], k: int, model: dict[str, Any]) -> list[dict[str, Any]]:
+    if vector.shape != tuple(model["shape"]):
+        raise ConfigError(f"a vector of {vector.shape}", hint=f"{model['name']} has {tuple(model['shape'])}")
+    return list(store.query(OF_VECTOR, probe=str(vector.tolist()), k=k, model=model["name"]))
 
 
 def _embed(store: Store, path: Path, model: EmbeddingModel) -> NDArray[np.float32]:

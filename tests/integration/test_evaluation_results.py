@@ -15,6 +15,7 @@ from evaluation_world import DIMENSION, PEOPLE, World, new_world
 from typer.testing import CliRunner
 
 from slf_store.cli.main import app
+from slf_store.constituents.faces import FaceEmbedding
 from slf_store.db.readonly import run_text
 from slf_store.errors import ConfigError, NotFoundInStore, SelectionError
 from slf_store.evaluation import candidates, evaluate, matching
@@ -27,6 +28,7 @@ from slf_store.evaluation.measure import KS
 from slf_store.evaluation.nearest import nearest_faces
 from slf_store.evaluation.paired import compare
 from slf_store.evaluation.picture import encode_png
+from slf_store.jobs.constituents import register
 from slf_store.query.values import read_constituent
 from slf_store.store import Store
 
@@ -318,13 +320,37 @@ def test_the_nearest_faces_of_a_face(world: World) -> None:
     assert run_text(world.store.engine, "SELECT count(*) AS n FROM recall_by_group", role="analyst")[0]["n"] > 0
 
 
+def test_embedding_models_stand_side_by_side(world: World) -> None:
+    """One in which every generated face is the real one, beside one in which it is not."""
+    other = FaceEmbedding(world.store.settings, model="facenet-casia-20180408")
+    with world.store.engine.begin() as connection:
+        key = register(connection, [other.spec])[other.name]
+    vectors = np.random.default_rng(2).normal(size=(4 * PEOPLE, 512)).astype(np.float32)
+    for i in GALLERY:
+        clip = int(world.clips[i])
+        world.rows("INSERT INTO face_embedding (constituent_id, clip_id, vector) VALUES (:key, :clip, :vector)",
+                   key=key, clip=clip, vector=vectors[i])  # fmt: skip
+        world.rows("INSERT INTO generation_embedding SELECT id, :key, :vector FROM generation"
+                   " WHERE clip_id = :clip AND scale = 3 AND seed = 0",
+                   key=key, clip=clip, vector=vectors[i])  # fmt: skip
+    before = world.rows("SELECT count(*) FROM evaluation")[0][0]
+    said = slf(world, "evaluate", "r", "--on", "test", "--scale", "3", "--seed", "0", "--model", "Dlib", "--model",
+               "facenet-casia-20180408", "--distance", "cosine", "--workers", "1")  # fmt: skip
+    ours = {row["embedding"]: row for row in said if row["system"] == "full-input"}
+    assert ours["face_facenet_casia_20180408"]["recall@1"] == 1
+    assert 0 < ours["face_dlib"]["recall@1"] < 1
+    assert world.rows("SELECT count(*) FROM evaluation")[0][0] == before + 4  # what was measured before stays
+    assert len(slf(world, "compare", "r@3", "r:real-vs-real", "--on", "test", "--model", other.name,
+                   "--distance", "cosine")) == 5  # fmt: skip
+
+
 def test_what_cannot_be_asked_for_is_refused(world: World) -> None:
     with pytest.raises(ConfigError, match="no distance 'manhattan'"):
         evaluate(world.store, "r", "test", distance="manhattan")
     with pytest.raises(ConfigError, match="Facenet9"):
         evaluate(world.store, "r", "test", model="Facenet9")
-    with pytest.raises(NotFoundInStore, match="facenet_casia"):
-        evaluate(world.store, "r", "test", model="facenet-casia-20180408")
+    with pytest.raises(NotFoundInStore, match="face_sface"):
+        nearest_faces(world.store, "id00000/v1/00001", model="face_sface")
     for words in (["recall", "--by", "hair"], ["recall", "--by", "gender", "--attributes"]):
         assert CliRunner().invoke(app, ["--home", str(world.store.settings.home), *words]).exit_code == 2
 
