@@ -2,7 +2,7 @@
 
 CREATE VIEW chosen_scale AS
 WITH tried AS (
-    SELECT evaluation.run_id, evaluation.scale, avg(metric.value) AS recall
+    SELECT evaluation.run_id, evaluation.scale, avg(metric.value) AS recall, max(evaluation.id) AS evaluation_id
     FROM evaluation
     JOIN run ON run.id = evaluation.run_id
     JOIN constituent ON constituent.id = evaluation.constituent_id
@@ -13,19 +13,22 @@ WITH tried AS (
       AND constituent.status = 'active'
       AND evaluation.distance = 'euclidean'
     GROUP BY evaluation.run_id, evaluation.scale
+), best AS (
+    SELECT DISTINCT ON (run_id) run_id, scale, recall, evaluation_id,
+           count(*) OVER (PARTITION BY run_id) AS scales_tried
+    FROM tried
+    ORDER BY run_id, recall DESC, scale
 )
-SELECT DISTINCT ON (run.id)
-       run.name                                     AS run,
-       tried.scale,
-       tried.recall,
-       count(*) OVER (PARTITION BY run.id)          AS scales_tried
-FROM tried
-JOIN run ON run.id = tried.run_id
-WHERE NOT EXISTS (SELECT FROM snapshot_clip member
-                  JOIN clip ON clip.id = member.clip_id
+SELECT run.name                                     AS run,
+       best.scale,
+       best.recall,
+       best.scales_tried
+FROM best
+JOIN run ON run.id = best.run_id
+WHERE NOT EXISTS (SELECT FROM probe
+                  JOIN clip ON clip.id = probe.clip_id
                   JOIN video ON video.id = clip.video_id
-                  WHERE member.snapshot_id = run.snapshot_id AND member.part = 'validation' AND video.split = 'test')
-ORDER BY run.id, tried.recall DESC, tried.scale;
+                  WHERE probe.evaluation_id = best.evaluation_id AND video.split = 'test');
 
 COMMENT ON VIEW chosen_scale IS 'The conditional scale of each run: highest mean of recall@1, 3, 5 and 10 on the validation identities of the snapshot it was trained on, the smallest of equals. Never chosen on clips of the test split.';
 COMMENT ON COLUMN chosen_scale.run IS 'Training run.';
@@ -167,7 +170,8 @@ COMMENT ON COLUMN recall_increase.increase IS 'R_inc,k = 100 (R_all - R_without)
 CREATE FUNCTION significance_band(s double precision) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN s < 0 THEN 'harmful' WHEN s = 0 THEN 'negligible' WHEN s <= 20 THEN 'minor'
-            WHEN s <= 40 THEN 'moderate' WHEN s <= 60 THEN 'considerable' WHEN s <= 80 THEN 'significant' WHEN s > 80 THEN 'profound' END;
+            WHEN s <= 40 THEN 'moderate' WHEN s <= 60 THEN 'considerable'
+            WHEN s <= 80 THEN 'significant' WHEN s > 80 THEN 'profound' END;
 
 COMMENT ON FUNCTION significance_band IS 'The paper''s word for a significance S in percent. It has none below zero: harmful.';
 
@@ -188,7 +192,8 @@ CREATE FUNCTION significance(
     w5 double precision DEFAULT 1.0 / 5, w10 double precision DEFAULT 1.0 / 10
 ) RETURNS TABLE (
     snapshot text, preset text, gallery text, part text, embedding text, distance text, steps integer,
-    input text, without_system text, seeds bigint, s double precision, ci_low double precision, ci_high double precision, band text
+    input text, without_system text, seeds bigint,
+    s double precision, ci_low double precision, ci_high double precision, band text
 ) LANGUAGE sql STABLE AS $$
     WITH weight (k, w) AS (VALUES (1, w1), (3, w3), (5, w5), (10, w10)),
     pair AS (

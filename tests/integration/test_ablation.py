@@ -125,6 +125,11 @@ def test_a_sweep_makes_only_new_scales_and_never_chooses_on_its_gallery(ablated:
     chosen = {(row["part"], row["scale"]) for row in second["rows"] if row["chosen"]}
     assert chosen == {("validation", second["scale"]), ("all", second["scale"])}
     assert {row["scale"] for row in second["rows"] if row["gallery"] == GALLERY} == {1, 3}
+    named = text("SELECT scale FROM chosen_scale WHERE run = :run")
+    with ablated.engine.connect() as connection:  # rolled back
+        assert connection.execute(named, {"run": full.run}).scalars().all() == [second["scale"]]
+        connection.execute(text("UPDATE video SET split = 'test'"))
+        assert connection.execute(named, {"run": full.run}).scalars().all() == []
 
 
 def test_the_report_has_the_papers_tables_and_figures_of_an_ablation(
