@@ -74,6 +74,7 @@ details > summary { cursor: pointer; font-weight: 600; margin: .8rem 0; }
 @media print {
   body { max-width: none; font-size: 10pt; padding: 0; }
   .scroll { overflow: visible; } table { font-size: 8pt; } th, td { padding: .15rem .3rem; }
+  .faces { overflow: visible; grid-template-columns: repeat(var(--n), minmax(0, 8rem)); font-size: 7pt; }
   th:first-child { position: static; } .plots { grid-template-columns: repeat(2, 1fr); }
   h2, h3, h4 { break-after: avoid; } figcaption { break-after: avoid; }
   aside, tr, svg, figcaption { break-inside: avoid; }
