@@ -100,7 +100,8 @@ def sweep(
     if context.json:
         context.show_one({**asdict(found), "rows": rows})
         return
-    context.show(_by_scale(rows), f"{run} over the conditional scale")
+    shown = [row for row in rows if row["metric"] != "identity_recall"]  # --json has it
+    context.show(_by_scale(shown), f"{run} over the conditional scale")
     print(f"best scale on validation identities: {found.scale:g} ({found.made} faces made now)")
 
 
