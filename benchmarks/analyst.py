@@ -152,8 +152,8 @@ QUESTIONS = {
     "faces without a detected face, by system and scale": """
         SELECT system, scale, avg((NOT detected)::int) FROM probes GROUP BY system, scale ORDER BY 1, 2""",
     "recall by gender and language, counted from probes": """
-        SELECT clips.gender, clips.language, count(*), avg((rank <= 10 AND rank IS NOT NULL)::int) AS recall
-        FROM probes JOIN clips USING (clip_id) WHERE probes.scale = 3 GROUP BY 1, 2 ORDER BY 1, 2""",
+        SELECT gender, language, count(*), avg((rank <= 10 AND rank IS NOT NULL)::int) AS recall
+        FROM probes WHERE scale = 3 GROUP BY 1, 2 ORDER BY 1, 2""",
     "clips by gender and ethnicity, whole catalogue": """
         SELECT gender, ethnicity, count(*) FROM clips GROUP BY 1, 2 ORDER BY 1, 2""",
 }

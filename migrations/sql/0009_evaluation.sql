@@ -109,7 +109,15 @@ SELECT run.name               AS run,
        probe.detected,
        probe.rank,
        probe.psnr,
-       probe.ssim
+       probe.ssim,
+       said.age,
+       said.age_source,
+       said.gender,
+       said.gender_source,
+       said.ethnicity,
+       said.ethnicity_source,
+       said.language,
+       said.language_source
 FROM probe
 JOIN evaluation ON evaluation.id = probe.evaluation_id
 JOIN run ON run.id = evaluation.run_id
@@ -117,9 +125,10 @@ JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
 JOIN constituent ON constituent.id = evaluation.constituent_id
 JOIN clip ON clip.id = probe.clip_id
 JOIN video ON video.id = clip.video_id
-JOIN identity ON identity.id = video.identity_id;
+JOIN identity ON identity.id = video.identity_id
+LEFT JOIN clip_attribute said ON said.clip_id = probe.clip_id;
 
-COMMENT ON VIEW probes IS 'Every face searched with, and what became of it. Its attributes: join clips on clip_id.';
+COMMENT ON VIEW probes IS 'Every face searched with, and what became of it; with the attributes of the real person, to group by.';
 COMMENT ON COLUMN probes.run IS 'Training run.';
 COMMENT ON COLUMN probes.system IS 'System trained, or a baseline: bicubic-8x8, real-vs-real.';
 COMMENT ON COLUMN probes.scale IS 'Conditional scale; 0 for baselines.';
@@ -137,6 +146,14 @@ COMMENT ON COLUMN probes.detected IS 'Whether a face was detected in it; if not 
 COMMENT ON COLUMN probes.rank IS 'Rank of the first gallery face of the right person, from 1; null: not among the first 10.';
 COMMENT ON COLUMN probes.psnr IS 'dB against the real face; null without one.';
 COMMENT ON COLUMN probes.ssim IS 'Structural similarity with the real face; null without one.';
+COMMENT ON COLUMN probes.age IS 'Of the real person in the clip, years; an estimate unless age_source is metadata.';
+COMMENT ON COLUMN probes.age_source IS 'Who states the age.';
+COMMENT ON COLUMN probes.gender IS 'Of the real person: f | m, as the source states it; null when unknown.';
+COMMENT ON COLUMN probes.gender_source IS 'Who states the gender.';
+COMMENT ON COLUMN probes.ethnicity IS 'Of the real person: label of the source; null when unknown.';
+COMMENT ON COLUMN probes.ethnicity_source IS 'Who states the ethnicity.';
+COMMENT ON COLUMN probes.language IS 'Language spoken in the clip; null when unknown.';
+COMMENT ON COLUMN probes.language_source IS 'Who states the language.';
 
 CREATE VIEW attribute_recall AS
 SELECT run.name               AS run,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from slf_store.errors import ClipError
+from slf_store.errors import ClipError, ConfigError, ModelUnavailable
 from slf_store.evaluation.embedding import COMMIT_EVERY, Progress
 from slf_store.evaluation.picture import read_picture
 from slf_store.evaluation.picture_pool import picture_map
@@ -87,7 +87,10 @@ def find_estimators(store: Store, clips: NDArray[np.int64]) -> list[Estimator]:
 
     with store.engine.connect() as connection:
         rows = connection.execute(STATING, {"clips": clips.tolist()}).all()
-    made = [Estimator(row.id, row.name, extractor_of(store.settings, row.spec, row.version)) for row in rows]
+    try:
+        made = [Estimator(row.id, row.name, extractor_of(store.settings, row.spec, row.version)) for row in rows]
+    except (ConfigError, ModelUnavailable) as error:
+        raise type(error)(error.what, hint=f"{error.hint}; or evaluate with --no-attributes") from error
     return [estimator for estimator in made if isinstance(estimator.extractor, FromFace)]
 
 

@@ -38,9 +38,9 @@ READ = text("""
 
 UNDETECTED = """
     -- Generated faces in which no face was detected: each of them is a miss.
-    SELECT run, system, scale, seed, steps, gallery, part, embedding, identity, video, clip, psnr, ssim
+    SELECT DISTINCT run, system, scale, seed, steps, gallery, part, embedding, identity, video, clip, psnr, ssim
     FROM probes
-    WHERE NOT detected AND distance = 'euclidean' AND (CAST(:run AS text) IS NULL OR run = :run)
+    WHERE NOT detected AND (CAST(:run AS text) IS NULL OR run = :run)
     ORDER BY run, gallery, part, embedding, system, scale, seed, steps, identity, video, clip
 """
 
