@@ -11,7 +11,6 @@ RANKED = {"recall": "recall", "identity_recall": "recall by person"}
 """Metrics with a k."""
 NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "frechet": "Fréchet distance of embeddings", "mse": "MSE"}
 DIGITS = {"psnr": 2, "ssim": 3, "frechet": 3}
-LABELS = {"gender": "gender recall", "ethnicity": "ethnicity recall", "age_group": "age-group recall"}
 
 
 def is_share(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from slf_store.errors import NotFoundInStore
@@ -124,7 +125,7 @@ class Study:
         distance = "" if self.first.distance == "euclidean" else f", {self.first.distance} distance"
         return f"Trained on {self.first.snapshot} ({self.first.preset}), measured on {self.where}{distance}"
 
-    @property
+    @cached_property
     def shown(self) -> list[Result]:
         """One result for each run, in the paper's order: at its chosen scale, else at the smallest measured."""
         best: dict[str, Result] = {}
@@ -138,7 +139,7 @@ class Study:
             key=lambda r: (order.index(r.system) if r.system in order else len(order), r.system, r.run_seed, r.run),
         )
 
-    @property
+    @cached_property
     def one_seed(self) -> list[Result]:
         """As `shown`, the first run of each system alone."""
         return list({result.system: result for result in reversed(self.shown)}.values())[::-1]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slf_store.evaluation.interval import Estimate
 from slf_store.evaluation.reporting import metrics
+from slf_store.evaluation.reporting.attributes import read_attributes
 from slf_store.evaluation.reporting.study import Result, Study
-from slf_store.evaluation.reporting.table import Cell, Table, number
+from slf_store.evaluation.reporting.table import Cell, Table
 
 MAIN = ("full-input", "no-image-guide", "pure-super-resolution")
 """Systems of the paper's Tables 2 to 4: super-resolution, generation, and what the 8×8 picture alone gives."""
@@ -15,12 +15,6 @@ RECALL_NOTE = (
     "Percent, with 95 % interval. n: probes; a generated face in which no face is detected is a miss. Scale: chosen on "
     "validation identities where it could be, else the smallest measured."
 )
-
-ATTRIBUTES = """
-    SELECT evaluation_id, attribute, truth, estimator, value, ci_low, ci_high, n, missed
-    FROM attribute_metric WHERE evaluation_id = ANY(CAST(:evaluations AS bigint[]))
-    ORDER BY attribute, truth <> 'metadata', truth, estimator
-"""
 
 
 def main_tables(study: Study) -> list[Table]:
@@ -47,7 +41,8 @@ def ablation_tables(study: Study) -> list[Table]:
 
 def scale_table(study: Study) -> Table:
     """Table 8: every run at every scale."""
-    results = sorted(study.results, key=lambda r: ([s.run for s in study.shown].index(r.run), r.scale, r.seed, r.steps))
+    order = [result.run for result in study.shown]
+    results = sorted(study.results, key=lambda r: (order.index(r.run), r.scale, r.seed, r.steps))
     ks, others = metrics.ks(results), metrics.plain(results)
     names = {result.run: study.label(result) for result in study.shown}
     several = len({result.seed for result in results}) > 1, len({result.steps for result in results}) > 1
@@ -101,30 +96,18 @@ def _by_person(study: Study) -> list[Table]:
 
 
 def _others(study: Study, systems: Sequence[Result], name: str, title: str) -> list[Table]:
+    """Attributes, then every metric without a k; none where nothing of it was measured."""
     results = [*systems, *study.baselines.values()]
-    stated: dict[int, dict[tuple[str, str, str], Cell]] = {result.id: {} for result in results}
-    sources: dict[str, set[str]] = {}
-    for row in study.store.query(ATTRIBUTES, evaluations=list(stated)):
-        share, age = row["attribute"] != "age", row["attribute"]
-        own = f"{metrics.LABELS.get(age, age)}, %" if share else "age RMSE, years"
-        stated[row["evaluation_id"]][own, row["truth"], ""] = number(
-            Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"]), 1, 100 if share else 1
-        )
-        sources.setdefault(row["truth"], set()).add(row["estimator"])
-    columns = sorted({key for cells in stated.values() for key in cells})
-    others = metrics.plain(results)
-    if not columns and not others:
-        return []
-    several = len({truth for _, truth, _ in columns}) > 1
-    head = [f"{own} ({truth})" if several else own for own, truth, _ in columns]
+    attributes, others = read_attributes(study, results), metrics.plain(results)
     rows: list[list[Cell]] = [
-        [study.label(r), *(stated[r.id].get(key) for key in columns), *(metrics.value(r, *m) for m in others)]
-        for r in results
-        if stated[r.id] or any(metric in r.metrics for metric in others)
+        [
+            study.label(result),
+            *(own.get(head) for head in attributes.heads),
+            *(metrics.value(result, *m) for m in others),
+        ]
+        for result in results
+        if (own := attributes.cells.get(result.id, {})) or any(metric in result.metrics for metric in others)
     ]
-    who = "; ".join(
-        f"attributes of real faces from {truth}, of generated faces seen by {', '.join(sorted(seen - {'none'})) or '–'}"
-        for truth, seen in sorted(sources.items())
-    )
-    note = f"With 95 % interval, against the real face. {who[:1].upper()}{who[1:]}{'.' if who else ''}"
-    return [Table(name, title, ["System", *head, *(metrics.label(*m) for m in others)], rows, note)]
+    head = ["System", *attributes.heads, *(metrics.label(*m) for m in others)]
+    note = f"Against the real face, with 95 % interval. {attributes.note}".strip()
+    return [Table(name, title, head, rows, note)] if rows else []
