@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from slf_store.cli.main import app
 from slf_store.db.readonly import run_text
 from slf_store.errors import ConfigError, NotFoundInStore, SelectionError
-from slf_store.evaluation import best_scale
+from slf_store.evaluation import best_scale, report
 from slf_store.evaluation.significance import significance
 from slf_store.jobs.ablate import Ablation, ablate
 from slf_store.jobs.sweep import sweep
@@ -155,6 +155,9 @@ def test_the_report_has_the_papers_tables_and_figures_of_an_ablation(
     page = Path(written["report"]).read_text("utf-8")
     assert page.count("data:image/png") == 3 * 4 + 2 * (1 + 2 + 1)  # figure 6: two systems; 7: two scales
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    with pytest.raises(ConfigError, match="it is a file"):
+        report(ablated, tmp_path / "other.html", tables=tmp_path / "page.html")
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_what_cannot_be_ablated_is_said_before_anything_is_trained(ablated: Store, variables: None) -> None:

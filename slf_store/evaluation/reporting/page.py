@@ -121,6 +121,8 @@ def report(
         NotFoundInStore: nothing has been evaluated.
         ConfigError: a file cannot be written.
     """
+    if tables is not None and tables.exists() and not tables.is_dir():
+        raise ConfigError(f"the tables cannot be written into {tables}: it is a file", hint="name a folder")
     studies = read_studies(store, runs)
     total, sections = len(studies) + 2, list[_Section]()
     for number, study in enumerate(studies, 1):
