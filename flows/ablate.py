@@ -57,9 +57,7 @@ def ablate_flow(
     """
     from slf_store.jobs.ablate import ablate
 
-    plan = Ablation(
-        on, gallery, systems, seeds, preset, samples, samples2, scales, all_scales, steps, device
-    )  # fmt: skip
+    plan = Ablation(on, gallery, systems, seeds, preset, samples, samples2, scales, all_scales, steps, device)
     log = get_run_logger()
     with Store.open(settings=load_settings(home)) as store:
         page = ProgressPage("ablating", "stages done")
