@@ -54,8 +54,8 @@ th:first-child { text-align: left; position: sticky; left: 0; background: var(--
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4rem;
   max-width: 9rem; }
 th.text { text-align: left; }
-td.text { text-align: left; white-space: normal; max-width: 24rem; overflow-wrap: anywhere; }
-td.long { min-width: 8rem; }
+td.text { text-align: left; }
+td.long { white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: anywhere; }
 tbody th { font-weight: 600; } td small { display: block; color: var(--soft); font-size: .75rem; }
 tr.grey, tr.grey small { color: var(--pale); font-style: italic; } tr.grey th { font-weight: 400; }
 svg { width: 100%; max-width: 38rem; height: auto; display: block; }
