@@ -351,7 +351,11 @@ def test_embedding_models_stand_side_by_side(world: World) -> None:
     assert world.rows("SELECT count(*) FROM evaluation")[0][0] == before + 4  # what was measured before stays
     assert len(slf(world, "compare", "r@1", "r:real-vs-real", "--on", "test", "--model", other.name,
                    "--distance", "euclidean")) == 5  # fmt: skip
-    assert best_scale(world.store, "r", "test", "all") == 3.0  # the other model, at scale 1 alone, has no say
+    for i in GALLERY:
+        world.rows("INSERT INTO generation_embedding VALUES (:generation, :key, :vector)", key=key, vector=vectors[i],
+                   generation=world.add_generation(i, None, scale=2.0))  # fmt: skip
+    assert evaluate(world.store, "r", "test", scales=[2.0], model=other.name, baselines=False)[0]["recall@1"] == 1
+    assert best_scale(world.store, "r", "test", "all") == 3.0  # of the settings' model, which was not asked at scale 2
 
 
 def test_what_cannot_be_asked_for_is_refused(world: World) -> None:
