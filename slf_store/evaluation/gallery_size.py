@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import text
 
 from slf_store.errors import ConfigError, NotFoundInStore
+from slf_store.evaluation.embedding import constituent_name
 from slf_store.evaluation.interval import bootstrap_means
 from slf_store.evaluation.measure import KS
 from slf_store.evaluation.paired import find_evaluations
@@ -104,8 +105,6 @@ def recall_by_gallery_size(
         NotFoundInStore: it was not evaluated there.
         ConfigError: more strangers than there are, a baseline, or a name that means several evaluations.
     """
-    from slf_store.evaluation.embedding import constituent_name
-
     if ":" in run:
         raise ConfigError(f"{run!r} is a baseline", hint="name a run, or RUN@SCALE")
     where = {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from slf_store.errors import ConfigError, NotFoundInStore
+from slf_store.evaluation.embedding import constituent_name
 from slf_store.evaluation.interval import bootstrap_mean, identity_means
 from slf_store.evaluation.matching import NEAREST
 from slf_store.evaluation.measure import KS
@@ -121,8 +122,6 @@ def compare(
         NotFoundInStore: one was not evaluated there, or they have no clip in common.
         ConfigError: a name is none, or means several evaluations.
     """
-    from slf_store.evaluation.embedding import constituent_name
-
     where = {
         "gallery": gallery, "part": part, "seed": seed, "steps": steps, "distance": distance,
         "embedding": constituent_name(store, embedding),

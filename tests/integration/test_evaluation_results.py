@@ -18,7 +18,7 @@ from slf_store.cli.main import app
 from slf_store.constituents.faces import FaceEmbedding
 from slf_store.db.readonly import run_text
 from slf_store.errors import ConfigError, NotFoundInStore, SelectionError
-from slf_store.evaluation import candidates, evaluate, matching
+from slf_store.evaluation import best_scale, candidates, evaluate, matching
 from slf_store.evaluation.chance import chance_recall
 from slf_store.evaluation.estimate import estimate_picture, find_estimators
 from slf_store.evaluation.evalset import create_evalset
@@ -340,17 +340,22 @@ def test_embedding_models_stand_side_by_side(world: World) -> None:
         world.rows("INSERT INTO face_embedding (constituent_id, clip_id, vector) VALUES (:key, :clip, :vector)",
                    key=key, clip=clip, vector=vectors[i])  # fmt: skip
         world.rows("INSERT INTO generation_embedding SELECT id, :key, :vector FROM generation"
-                   " WHERE clip_id = :clip AND scale = 3 AND seed = 0",
+                   " WHERE clip_id = :clip AND scale = 1 AND seed = 0",
                    key=key, clip=clip, vector=vectors[i])  # fmt: skip
     before = world.rows("SELECT count(*) FROM evaluation")[0][0]
-    said = slf(world, "evaluate", "r", "--on", "test", "--scale", "3", "--seed", "0", "--model", "Dlib", "--model",
-               "facenet-casia-20180408", "--distance", "cosine", "--workers", "1")  # fmt: skip
+    said = slf(world, "evaluate", "r", "--on", "test", "--scale", "1", "--seed", "0", "--model", "Dlib", "--model",
+               "facenet-casia-20180408", "--distance", "euclidean", "--workers", "1")  # fmt: skip
     ours = {row["embedding"]: row for row in said if row["system"] == "full-input"}
     assert ours["face_facenet_casia_20180408"]["recall@1"] == 1
     assert 0 < ours["face_dlib"]["recall@1"] < 1
     assert world.rows("SELECT count(*) FROM evaluation")[0][0] == before + 4  # what was measured before stays
-    assert len(slf(world, "compare", "r@3", "r:real-vs-real", "--on", "test", "--model", other.name,
-                   "--distance", "cosine")) == 5  # fmt: skip
+    assert len(slf(world, "compare", "r@1", "r:real-vs-real", "--on", "test", "--model", other.name,
+                   "--distance", "euclidean")) == 5  # fmt: skip
+    for i in GALLERY:
+        world.rows("INSERT INTO generation_embedding VALUES (:generation, :key, :vector)", key=key, vector=vectors[i],
+                   generation=world.add_generation(i, None, scale=2.0))  # fmt: skip
+    assert evaluate(world.store, "r", "test", scales=[2.0], model=other.name, baselines=False)[0]["recall@1"] == 1
+    assert best_scale(world.store, "r", "test", "all") == 3.0  # of the settings' model, which was not asked at scale 2
 
 
 def test_what_cannot_be_asked_for_is_refused(world: World) -> None:
