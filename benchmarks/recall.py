@@ -46,6 +46,7 @@ EVALUATIONS = """
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
     JOIN metric ON metric.evaluation_id = evaluation.id
     WHERE run.name = ANY(:runs) AND gallery.name = :gallery AND evaluation.part = 'all' AND evaluation.seed = 0
+      AND evaluation.distance = 'euclidean'
     ORDER BY run.name, evaluation.system, evaluation.scale, evaluation.steps, metric.name, metric.k
 """
 HITS = """
@@ -107,7 +108,10 @@ def make(store: Store, run: str, given: argparse.Namespace, context: Context) ->
         with context.progress(f"generating {run} on {snapshot}") as progress:
             generate_run(store, run, snapshot, part=part, scales=given.scales, progress=progress)
         with context.progress(f"evaluating {run} on {snapshot}") as progress:
-            evaluate(store, run, snapshot, part=part, workers=workers, baselines=part == "all", progress=progress)
+            final = part == "all"
+            evaluate(
+                store, run, snapshot, part=part, workers=workers, baselines=final, attributes=final, progress=progress
+            )
 
 
 def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[str, Any]:
@@ -120,7 +124,16 @@ def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[st
                     store, given.run, given.test, scales=[given.scale], steps=steps, progress=progress
                 )
             )
-        evaluate(store, given.run, given.test, scales=[given.scale], steps=steps, workers=2, baselines=False)
+        evaluate(
+            store,
+            given.run,
+            given.test,
+            scales=[given.scale],
+            steps=steps,
+            workers=2,
+            baselines=False,
+            attributes=False,
+        )
     rows = [
         row for row in store.query(EVALUATIONS, runs=[given.run], gallery=given.test) if row["scale"] == given.scale
     ]
@@ -144,7 +157,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         key = tuple(row[name] for name in ("run", "system", "scale", "steps", "undetected", "probes"))
         names = ("run", "system", "scale", "steps", "undetected", "probes")
         line = lines.setdefault(key, dict(zip(names, key, strict=True)))
-        name = f"recall@{row['k']}" if row["k"] else row["metric"]
+        name = f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]
         line[name] = [round(row[column], 4) for column in ("value", "ci_low", "ci_high")]
     return list(lines.values())
 
