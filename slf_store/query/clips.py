@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
+from psycopg import Cursor, sql
 from psycopg.errors import Error, QueryCanceled
 from sqlalchemy import ARRAY, BigInteger, Boolean, ColumnElement, DateTime, Double, Integer, String, column, table
 from sqlalchemy.dialects import postgresql
@@ -18,6 +20,7 @@ from slf_store.db.readonly import read_only
 from slf_store.errors import SelectionError
 
 if TYPE_CHECKING:
+    from slf_store.db.readers import Role
     from slf_store.store import Store
 
 Columns = dict[str, NDArray[Any]]
@@ -114,10 +117,23 @@ def matching(store: Store, predicate: str) -> Columns:
         SELECT {} FROM clips WHERE state = 'ok' AND ({}
         ) ORDER BY split COLLATE "C", identity COLLATE "C", video COLLATE "C", clip COLLATE "C", source COLLATE "C"
     """).format(sql.SQL(", ").join(map(sql.SQL, READ.values())), sql.SQL(predicate.replace("%", "%%")))
-    with read_only(store.engine, "researcher", store.settings.statement_timeout_s) as cursor:
+    with checked(store, predicate) as cursor:
+        kinds = [(name, KINDS.get(name, "text")) for name in READ]
+        found = fetch_columns(cursor, query, kinds, {})
+    age = found["age"].tolist()
+    return found | {"age": np.fromiter((None if a != a else a for a in age), object, len(age))}
+
+
+@contextmanager
+def checked(store: Store, predicate: str, role: Role = "researcher") -> Iterator[Cursor[dict[str, Any]]]:
+    """A cursor for statements that hold a predicate: a read-only session of the role, under `statement_timeout_s`.
+
+    Raises:
+        SelectionError: the predicate is no valid condition, asks for what the role may not see, or takes too long.
+    """
+    with read_only(store.engine, role, store.settings.statement_timeout_s) as cursor:
         try:
-            kinds = [(name, KINDS.get(name, "text")) for name in READ]
-            found = fetch_columns(cursor, query, kinds, {})
+            yield cursor
         except QueryCanceled:
             raise SelectionError(
                 f"predicate {predicate!r}: stopped after {store.settings.statement_timeout_s:g} s",
@@ -129,8 +145,6 @@ def matching(store: Store, predicate: str) -> Columns:
                 f"predicate {predicate!r}: {str(error).strip().partition(chr(10))[0]}",
                 hint="write a condition over the view clips, e.g. \"gender = 'f' AND duration_s >= 5\"",
             ) from None
-    age = found["age"].tolist()
-    return found | {"age": np.fromiter((None if a != a else a for a in age), object, len(age))}
 
 
 def take(columns: Columns, which: NDArray[Any]) -> Columns:

@@ -18,6 +18,8 @@ from slf_store.shards.rows import read_rows
 
 BLOCK_BYTES = 64 << 20
 """Values read at a time."""
+FEW = 16
+"""Clips up to which no temporary table holds them: a session that may only read can look up as many."""
 
 NEW_HELD = text("CREATE TEMP TABLE held_clip (position int NOT NULL, clip_id bigint NOT NULL) ON COMMIT DROP")
 DROP_HELD = text("DROP TABLE IF EXISTS pg_temp.held_clip")
@@ -32,6 +34,13 @@ PLACES = sql.SQL("""
     SELECT held_clip.position, extraction.shard_id, extraction.shard_row, coalesce(extraction.value_hash, 0)
     FROM held_clip
     JOIN extraction ON extraction.clip_id = held_clip.clip_id AND extraction.constituent_id = %(constituent)s
+    WHERE extraction.state = 'done' AND extraction.shard_id IS NOT NULL AND extraction.shard_row IS NOT NULL
+""")
+PLACES_OF = sql.SQL("""
+    -- The same of a few clips, which are given in the statement.
+    SELECT (wanted.ordinal - 1)::int, extraction.shard_id, extraction.shard_row, coalesce(extraction.value_hash, 0)
+    FROM unnest(%(clip_ids)s::bigint[]) WITH ORDINALITY AS wanted (clip_id, ordinal)
+    JOIN extraction ON extraction.clip_id = wanted.clip_id AND extraction.constituent_id = %(constituent)s
     WHERE extraction.state = 'done' AND extraction.shard_id IS NOT NULL AND extraction.shard_row IS NOT NULL
 """)
 PLACE = (("position", ">i4"), ("shard", ">i8"), ("row", ">i4"), ("value_hash", ">i8"))
@@ -81,6 +90,16 @@ def read_columns(
 def locate(connection: Connection, constituent_id: int, n: int) -> Places:
     """Where a constituent of the n clips held lies."""
     found = read_columns(connection, PLACES, PLACE, {"constituent": constituent_id})
+    return _places(connection, found, n)
+
+
+def locate_few(connection: Connection, constituent_id: int, clip_ids: NDArray[np.int64]) -> Places:
+    """The same of at most :data:`FEW` clips, in a session that need not be able to write."""
+    found = read_columns(connection, PLACES_OF, PLACE, {"constituent": constituent_id, "clip_ids": clip_ids.tolist()})
+    return _places(connection, found, len(clip_ids))
+
+
+def _places(connection: Connection, found: dict[str, Any], n: int) -> Places:
     ids, which = np.unique(found["shard"], return_inverse=True)
     by_path = connection.execute(PATHS, {"shards": ids.tolist()}).all()
     number = {key: index for index, (key, _) in enumerate(by_path)}

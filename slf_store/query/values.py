@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from slf_store.errors import NotFoundInStore
-from slf_store.query.locate import BlockReader, hold_clips, locate
+from slf_store.query.locate import FEW, BlockReader, hold_clips, locate, locate_few
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -62,6 +62,9 @@ def read_values(
     clip_ids: NDArray[np.int64],
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """The same of one version, in the connection's transaction."""
-    hold_clips(connection, clip_ids)
-    places = locate(connection, constituent_id, len(clip_ids))
+    if len(clip_ids) <= FEW:
+        places = locate_few(connection, constituent_id, clip_ids)
+    else:
+        hold_clips(connection, clip_ids)
+        places = locate(connection, constituent_id, len(clip_ids))
     return BlockReader(store.shards, places, shape, dtype).read(slice(0, len(clip_ids))), places.present

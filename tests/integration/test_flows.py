@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slf_store.explorer.flow_runs import runs_in_store
 from slf_store.store import Store
 
 pytestmark = pytest.mark.integration
@@ -65,6 +66,8 @@ def test_ingest_extract_and_verify_run_as_flows_and_tell_prefect_no_secret(
     assert (ingested["new"], extracted["done"]) == (6, {"image_guide": 6})
     assert (values, damage_fails) == ([6], [True])
     assert states == ["Completed", "Completed", "Completed", "Failed"]
+    told = [(run["flow"], run["state"]) for run in runs_in_store(tmp_path)]
+    assert told == [("verify", "Failed"), ("verify", "Completed"), ("extract", "Completed"), ("ingest", "Completed")]
     assert store.settings.database_url is not None
     password = store.settings.database_url.get_secret_value().split(":")[2].split("@")[0]
     assert password not in json.dumps(parameters) + done.stderr

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from slf_store.explorer.flow_runs import last_runs
 from slf_store.jobs.commit import SEAL_LOCK
 from slf_store.jobs.ingest import ingest
 from slf_store.store import Store
@@ -138,6 +139,8 @@ def test_a_cancelled_run_gives_back_its_leases_and_prefects_database_may_be_lost
         assert server.state(run) == "Completed"
     after = store.query("SELECT clip_id, attempts, shard_id, shard_row, value_hash FROM extraction ORDER BY clip_id")
     assert after == before
+    (told,) = last_runs(store.engine, home)
+    assert (told["flow"], told["state"], len(told["started"])) == ("extract", "Completed", 19)
 
 
 def readable(server: Server, run: str, store: Store) -> None:

@@ -18,7 +18,8 @@ FORBIDDEN = {
     "dataset": {"db", "jobs", "query", "store", "evaluation", "cli"},
     "constituents": {"db", "jobs", "query", "store", "evaluation", "cli"},
     "query": {"jobs", "evaluation", "cli"},
-    "evaluation": {"cli"},
+    "evaluation": {"cli", "explorer"},
+    "explorer": {"cli"},
     "jobs": {"cli"},
     "privacy": {"cli", "query", "evaluation"},
 }
