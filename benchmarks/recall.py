@@ -46,6 +46,7 @@ EVALUATIONS = """
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
     JOIN metric ON metric.evaluation_id = evaluation.id
     WHERE run.name = ANY(:runs) AND gallery.name = :gallery AND evaluation.part = 'all' AND evaluation.seed = 0
+      AND evaluation.distance = 'euclidean'
     ORDER BY run.name, evaluation.system, evaluation.scale, evaluation.steps, metric.name, metric.k
 """
 HITS = """
@@ -107,7 +108,10 @@ def make(store: Store, run: str, given: argparse.Namespace, context: Context) ->
         with context.progress(f"generating {run} on {snapshot}") as progress:
             generate_run(store, run, snapshot, part=part, scales=given.scales, progress=progress)
         with context.progress(f"evaluating {run} on {snapshot}") as progress:
-            evaluate(store, run, snapshot, part=part, workers=workers, baselines=part == "all", progress=progress)
+            final = part == "all"
+            evaluate(
+                store, run, snapshot, part=part, workers=workers, baselines=final, attributes=final, progress=progress
+            )
 
 
 def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[str, Any]:
@@ -115,12 +119,19 @@ def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[st
     times: dict[int, float] = {}
     for steps in given.steps:
         with context.progress(f"{steps} steps") as progress:
-            times[steps] = timed(
-                lambda steps=steps, progress=progress: generate_run(
-                    store, given.run, given.test, scales=[given.scale], steps=steps, progress=progress
-                )
-            )
-        evaluate(store, given.run, given.test, scales=[given.scale], steps=steps, workers=2, baselines=False)
+            began = time.process_time()
+            generate_run(store, given.run, given.test, scales=[given.scale], steps=steps, progress=progress)
+            times[steps] = round(time.process_time() - began, 1)
+        evaluate(
+            store,
+            given.run,
+            given.test,
+            scales=[given.scale],
+            steps=steps,
+            workers=2,
+            baselines=False,
+            attributes=False,
+        )
     rows = [
         row for row in store.query(EVALUATIONS, runs=[given.run], gallery=given.test) if row["scale"] == given.scale
     ]
@@ -129,7 +140,7 @@ def solver(store: Store, given: argparse.Namespace, context: Context) -> dict[st
     return {
         "run": given.run,
         "scale": given.scale,
-        "seconds": times,
+        "processor seconds": times,
         "results": [line for line in table(rows) if line["steps"] in given.steps],
         f"difference of the mean recall to {first} steps": {
             steps: difference(ranks[steps], ranks[first]) for steps in given.steps if steps != first
@@ -144,7 +155,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         key = tuple(row[name] for name in ("run", "system", "scale", "steps", "undetected", "probes"))
         names = ("run", "system", "scale", "steps", "undetected", "probes")
         line = lines.setdefault(key, dict(zip(names, key, strict=True)))
-        name = f"recall@{row['k']}" if row["k"] else row["metric"]
+        name = f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]
         line[name] = [round(row[column], 4) for column in ("value", "ci_low", "ci_high")]
     return list(lines.values())
 

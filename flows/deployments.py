@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.ablate import ablate_flow
 from flows.evaluate import evaluate_flow
 from flows.extract import extract_flow
 from flows.ingest import ingest_flow
@@ -41,6 +42,7 @@ PLANS = (
     Plan(extract_flow, "15 * * * *", "every hour at a quarter past", {}, "CANCEL_NEW"),
     Plan(verify_flow, "0 4 * * 0", "Sundays at 4", {}, "CANCEL_NEW"),
     Plan(evaluate_flow, None, "on demand", {"run": "", "on": ""}, "ENQUEUE"),
+    Plan(ablate_flow, None, "on demand", {"on": "", "gallery": ""}, "ENQUEUE"),
 )
 
 

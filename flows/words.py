@@ -33,6 +33,11 @@ def evaluate_name() -> str:
     return f"evaluate {flow_run.parameters['run']} on {flow_run.parameters['on']} · {_when()}"
 
 
+def ablate_name() -> str:
+    """Name of a run of `ablate`."""
+    return f"ablate {flow_run.parameters['on']}, measured on {flow_run.parameters['gallery']} · {_when()}"
+
+
 def chunk_name() -> str:
     """Name of a task that extracts a chunk."""
     given = task_run.parameters

@@ -59,7 +59,12 @@ GENERATION = {
 }
 """Fault points of generating faces, and what is so when a process dies there."""
 
-FAULT_POINTS = EXTRACTION | CARE | GENERATION
+ABLATION = {
+    "ablate.stage": "a stage of an ablation is done: a U-Net, the choice of the scale, or the gallery",
+}
+"""Fault points of an ablation, and what is so when a process dies there."""
+
+FAULT_POINTS = EXTRACTION | CARE | GENERATION | ABLATION
 
 _passed: dict[str, int] = {}
 

@@ -118,7 +118,7 @@ def run_demo(context: Context, folder: Path, minutes: float, *, keep_server: boo
             with stages.stage("report"):
                 from slf_store.evaluation import report
 
-                page = report(store, folder / "report.html", runs)
+                page = report(store, folder / "report.html", runs).page
             _summary(context, stages, store, best, page)
     finally:
         if not keep_server and settings.database_url is None and settings.home.is_dir():
@@ -199,7 +199,7 @@ def _evaluate(stages: Stages, store: Store, run: str, snapshot: str, gallery: st
     workers = store.settings.worker_count
     with stages.stage(f"choose the scale of {run}") as progress:
         generate_run(store, run, snapshot, part="validation", scales=SCALES, progress=progress)
-        evaluate(store, run, snapshot, part="validation", workers=workers, baselines=False)
+        evaluate(store, run, snapshot, part="validation", workers=workers, baselines=False, attributes=False)
         scale = best_scale(store, run, snapshot)
     with stages.stage(f"generate {run} at scale {scale:g}") as progress:
         generate_run(store, run, gallery, scales=[scale], progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -34,6 +34,9 @@ def generate(
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps of each U-Net [default: the run's].")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Clips at a time [default: as many as fit].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    best: Annotated[
+        bool, typer.Option("--best", help="Checkpoints of the lowest validation loss, not the last.")
+    ] = False,
     from_wav: Annotated[Path | None, typer.Option(help="Own input: a sound file of somebody speaking.")] = None,
     guide: Annotated[Path | None, typer.Option(help="Own input: a picture with a face.")] = None,
     guide_is_face: Annotated[bool, typer.Option("--guide-is-face", help="The picture is a square face crop.")] = False,
@@ -50,6 +53,7 @@ def generate(
     context: Context = ctx.obj
     if part not in ("all", "train", "validation"):
         raise typer.BadParameter(f"{part!r} is none of all, train, validation", param_hint="--part")
+    role: Literal["last", "best"] = "best" if best else "last"
     try:
         scales = parse_scales(scale or ["1"])
     except ValueError as error:
@@ -73,7 +77,7 @@ def generate(
         print(CONSENT, file=sys.stderr)
         one = OneInput(from_wav, guide, guide_is_face, age, gender, ethnicity, language)
         with context.open_store() as store:
-            made = generate_one(store, run, one, out, scales=scales, seed=seed, steps=steps, device=device)
+            made = generate_one(store, run, one, out, scales=scales, seed=seed, steps=steps, device=device, role=role)
         for warning in made.warnings:
             print(f"slf: {warning}", file=sys.stderr)
         told = {**asdict(made), "files": [str(path) for path in made.files]}
@@ -94,6 +98,7 @@ def generate(
             steps=steps,
             batch_size=batch,
             device=device,
+            role=role,
             progress=progress,
         )
     context.show_one(asdict(report), "generated")

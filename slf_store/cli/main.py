@@ -12,11 +12,13 @@ import typer
 
 from slf_store import __version__
 from slf_store.cli import (
+    ablation,
     care,
     constituents,
     explore,
     features,
     layout,
+    report,
     selections,
     serve,
     server,
@@ -25,6 +27,7 @@ from slf_store.cli import (
     systems,
     training,
 )
+from slf_store.cli import evalset as evalsets
 from slf_store.cli import evaluate as evaluation
 from slf_store.cli import generate as generation
 from slf_store.cli import models as weights
@@ -93,7 +96,12 @@ for verb in (
     generation.generate,
     evaluation.evaluate,
     evaluation.recall,
-    evaluation.report,
+    evaluation.compare,
+    evaluation.nearest,
+    ablation.ablate,
+    ablation.sweep,
+    ablation.significance,
+    report.report,
     explore.explore,
     serve.serve_flows,
     privacies.forget,
@@ -107,6 +115,7 @@ app.add_typer(constituents.app)
 app.add_typer(layout.app)
 app.add_typer(sources.app)
 app.add_typer(snapshots.app)
+app.add_typer(evalsets.app)
 app.add_typer(systems.app)
 app.add_typer(training.app)
 

@@ -221,9 +221,11 @@ class Evaluation(Base):
             "seed",
             "steps",
             "constituent_id",
+            "distance",
             name="uq_evaluation_key",
         ),
         CheckConstraint("part in ('all', 'train', 'validation')", name="part"),
+        CheckConstraint("distance in ('euclidean', 'cosine')", name="distance"),
     )
 
     id: Mapped[BigId]
@@ -245,6 +247,7 @@ class Evaluation(Base):
     erased_clips: Mapped[int] = mapped_column(
         server_default=text("0"), comment="clips among its probes and gallery that were erased since"
     )
+    distance: Mapped[str] = mapped_column(server_default="euclidean", comment="between two embeddings")
 
 
 class Match(Base):
@@ -256,7 +259,7 @@ class Match(Base):
     probe_clip_id: Mapped[Big] = mapped_column(ForeignKey("clip.id", ondelete="CASCADE"), primary_key=True, index=True)
     rank: Mapped[int] = mapped_column(primary_key=True, comment="from 1")
     gallery_clip_id: Mapped[Big] = mapped_column(ForeignKey("clip.id", ondelete="CASCADE"), index=True)
-    distance: Mapped[float] = mapped_column(comment="Euclidean")
+    distance: Mapped[float] = mapped_column(comment="as evaluation.distance says")
     hit: Mapped[bool] = mapped_column(comment="same identity")
 
 
@@ -266,7 +269,7 @@ class Metric(Base):
     __tablename__ = "metric"
 
     evaluation_id: Mapped[Big] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True, comment="recall | psnr | ssim")
+    name: Mapped[str] = mapped_column(primary_key=True, comment="recall | identity_recall | psnr | ssim | frechet")
     k: Mapped[int] = mapped_column(primary_key=True, comment="0 where the metric has none")
     value: Mapped[float]
     ci_low: Mapped[float] = mapped_column(comment="95 % interval")

@@ -4,6 +4,7 @@ from slf_store.db.base import Base
 from slf_store.db.catalogue import Attribute, Clip, ClipAttribute, Identity, Place, Source, Video
 from slf_store.db.features import ConstituentRow, Extraction, ExtractionCount, Face, FaceEmbedding, Shard
 from slf_store.db.governance import AuditLog, Blocked, Erasure, Report, ReportClip
+from slf_store.db.measured import AttributeMetric, GenerationAttribute, GroupMetric, Probe
 from slf_store.db.research import (
     Checkpoint,
     Evaluation,
@@ -22,6 +23,7 @@ metadata = Base.metadata
 
 __all__ = [
     "Attribute",
+    "AttributeMetric",
     "AuditLog",
     "Blocked",
     "Checkpoint",
@@ -35,11 +37,14 @@ __all__ = [
     "Face",
     "FaceEmbedding",
     "Generation",
+    "GenerationAttribute",
     "GenerationEmbedding",
+    "GroupMetric",
     "Identity",
     "Match",
     "Metric",
     "Place",
+    "Probe",
     "Report",
     "ReportClip",
     "Run",

@@ -27,7 +27,10 @@ class UnetConfig:
     """Residual blocks of each level on the way down; one more on the way up."""
     attention: tuple[bool, ...]
     """Which levels attend to themselves and to the conditioning."""
+    network: Literal["published", "diffusers"] = "diffusers"
+    """Layout: the published code's (:mod:`slf_store.diffusion.published`), or diffusers' `UNet2DConditionModel`."""
     head_dim: int = 64
+    """Width of an attention head; 8 heads of 64 in the published layout, whatever this says."""
     patch: int = 1
     """Space-to-depth factor: the network works on a grid of size / patch."""
     rows: int = 256
@@ -81,6 +84,11 @@ class UnetConfig:
             )
 
     @property
+    def vector_dim(self) -> int:
+        """Width of the vector that scales and shifts the residual blocks."""
+        return (8 if self.network == "published" else 4) * self.channels[0]
+
+    @property
     def grid(self) -> int:
         """Side of the grid the network works on."""
         return self.size // self.patch
@@ -108,6 +116,8 @@ class TrainingConfig:
     """Largest gradient norm; 0 = not clipped."""
     ema_decay: float = 0.9999
     """Upper limit; the first steps use (1 + n) / (10 + n)."""
+    ema_every: int = 1
+    """Steps from one averaging to the next, from step 100 on; before, each step."""
     condition_dropout: float = 0.1
     """Share of samples that see no conditioning at all (classifier-free guidance)."""
     attribute_dropout: float = 0.2
@@ -193,16 +203,17 @@ def _build(cls: type[Any], raw: dict[str, Any]) -> Any:
 
 def _paper() -> DiffusionConfig:
     """The published model (widths, blocks, attention: its code; T, schedule, losses: imagen-pytorch's defaults)."""
-    training = TrainingConfig(batch_size=64)
+    training = TrainingConfig(batch_size=64, ema_every=10)
     return DiffusionConfig(
         preset="paper",
         unet1=UnetConfig(
             size=32, low_size=8, channels=(192, 384, 768, 1536), blocks=(3, 3, 3, 3),
-            attention=(False, True, True, True), augment_max=1.0, augment_level=0.2, steps=1000,
+            attention=(False, True, True, True), network="published", augment_max=1.0, augment_level=0.2, steps=1000,
         ),
         unet2=UnetConfig(
             size=128, low_size=32, channels=(128, 256, 512, 1024), blocks=(2, 4, 8, 8),
-            attention=(False, False, False, True), schedule="linear", augment_max=1.0, augment_level=0.2, steps=1000,
+            attention=(False, False, False, True), network="published", schedule="linear", augment_max=1.0,
+            augment_level=0.2, steps=1000,
         ),
         training1=training,
         training2=training,

@@ -99,7 +99,7 @@ def free_bytes(device: torch.device | str) -> int:
 def _peak(unet: SlfUnet, rows: int) -> int:
     config = unet.config
     tokens = torch.empty(rows, 1 + config.latents, config.cond_dim)
-    condition = Condition(tokens, torch.empty(rows, 4 * config.channels[0]))
+    condition = Condition(tokens, torch.empty(rows, config.vector_dim))
     noisy, low = torch.empty(rows, 3, config.size, config.size), torch.empty(rows, 3, config.low_size, config.low_size)
     grid = torch.empty(rows, 3, config.grid, config.grid)
     with _LiveBytes() as live:

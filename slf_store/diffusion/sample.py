@@ -87,6 +87,9 @@ def generate(
             hint="give one of each per sample, and one scale or more",
         )
     limit = limit or plan_rows((unet1.config, unet2.config), device)
+    asked = len(scales)
+    if not bool(mask.any()):  # nothing conditions: every scale is the null branch
+        scales = (0.0,)
     pairs = [scale if isinstance(scale, tuple) else (scale, scale) for scale in scales]
     counts = steps if isinstance(steps, tuple) else (steps, steps)
     rows = conditioning.to(device=device, dtype=torch.float32)
@@ -94,7 +97,7 @@ def generate(
     low = None if guide is None else guide.to(device=device, dtype=torch.float32)
     for unet, own, count in zip((unet1, unet2), zip(*pairs, strict=True), counts, strict=True):
         low = image = sample_scales(unet, rows, seen, low, scales=own, noise=noise, steps=count, limit=limit)
-    return to_uint8(image)
+    return to_uint8(image).expand(asked, -1, -1, -1, -1)
 
 
 def sample_unet(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,16 +100,20 @@ class TrainState:
     def step(self, lr: float, training: TrainingConfig) -> bool:
         """Clip, step, average; False (and nothing changed) when the gradient is not finite."""
         parameters = list(self.parameters.values())
-        norm = torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm or math.inf)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if training.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
         finite = bool(norm.isfinite())
         if finite:
             for group in self.optimiser.param_groups:
                 group["lr"] = lr
             self.optimiser.step()
             self.steps += 1
-            decay = min(training.ema_decay, (1 + self.steps) / (10 + self.steps))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.ema.values()), parameters, 1.0 - decay)
+            every = training.ema_every if self.steps > 100 else 1
+            if self.steps % every == 0:
+                decay = min(training.ema_decay, (1 + self.steps) / (10 + self.steps)) ** every
+                with torch.no_grad():
+                    torch._foreach_lerp_(list(self.ema.values()), parameters, 1.0 - decay)
         self.optimiser.zero_grad(set_to_none=True)
         return finite
 

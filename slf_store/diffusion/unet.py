@@ -1,4 +1,4 @@
-"""SlfUnet: diffusers' conditional U-Net with the SLF conditioning and the low-resolution image in front."""
+"""SlfUnet: a conditional U-Net with the SLF conditioning and the low-resolution image in front."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from slf_store.compat import import_diffusers
 from slf_store.diffusion.conditioning import ConditioningEncoder
 from slf_store.diffusion.config import UnetConfig
 from slf_store.diffusion.crop import Crop
+from slf_store.diffusion.published import PublishedUnet
 
 log = logging.getLogger(__name__)
 
@@ -40,30 +41,16 @@ class SlfUnet(nn.Module):
     def __init__(self, config: UnetConfig) -> None:
         super().__init__()
         self.config = config
-        time_dim = 4 * config.channels[0]
-        attention = config.attention
-        colours = 3 * config.patch**2
+        time_dim = config.vector_dim
         self.encoder = ConditioningEncoder(config, time_dim)
         self.no_low = nn.Parameter(torch.zeros(time_dim))
         """Added to the vector when there is no low image."""
         self.augment = nn.Sequential(nn.Linear(1, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
-        self.unet: Any = import_diffusers().UNet2DConditionModel(
-            sample_size=config.grid,
-            in_channels=colours + 3,
-            out_channels=colours,
-            block_out_channels=config.channels,
-            layers_per_block=config.blocks,
-            down_block_types=["SimpleCrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention],
-            up_block_types=["SimpleCrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)],
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            cross_attention_dim=config.cond_dim,
-            attention_head_dim=config.head_dim,
-            resnet_time_scale_shift="scale_shift",
-            class_embed_type="identity",
-        )
+        self.unet: Any = PublishedUnet(config, time_dim) if config.network == "published" else _of_diffusers(config)
         if config.residual:
-            nn.init.zeros_(self.unet.conv_out.weight)
-            nn.init.zeros_(self.unet.conv_out.bias)
+            last: nn.Conv2d = self.unet.conv_out
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def compile_for(self, device: torch.device | str) -> None:
         """Compile the denoising network; its parameters keep their names. Where that cannot be: one log line, eager.
@@ -137,6 +124,24 @@ class SlfUnet(nn.Module):
     def _enlarge(self, low: Tensor, given: Tensor, crop: Crop | None) -> Tensor:
         whole = resize(torch.nan_to_num(low), self.config.size)
         return given[:, None, None, None] * (crop.cut(whole) if crop else whole)
+
+
+def _of_diffusers(config: UnetConfig) -> Any:
+    colours, attention = 3 * config.patch**2, config.attention
+    return import_diffusers().UNet2DConditionModel(
+        sample_size=config.grid,
+        in_channels=colours + 3,
+        out_channels=colours,
+        block_out_channels=config.channels,
+        layers_per_block=config.blocks,
+        down_block_types=["SimpleCrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention],
+        up_block_types=["SimpleCrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)],
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        cross_attention_dim=config.cond_dim,
+        attention_head_dim=config.head_dim,
+        resnet_time_scale_shift="scale_shift",
+        class_embed_type="identity",
+    )
 
 
 @functools.cache

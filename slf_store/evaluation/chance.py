@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slf_store.evaluation.interval import LEVEL, Estimate
+from slf_store.evaluation.interval import LEVEL, Estimate, Z
 
 
 def hit_probability(same: NDArray[np.int64], gallery: int, k: int) -> NDArray[np.float64]:
@@ -43,6 +43,29 @@ def chance_recall(same: NDArray[np.int64], gallery: int, k: int) -> Estimate:
     low, high = (int(np.searchsorted(cumulative, share)) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     n = len(same)
     return Estimate(float(probability.mean()), min(low, n) / n, min(high, n) / n, n)
+
+
+def chance_identity_recall(same: NDArray[np.int64], identities: NDArray[np.int64], gallery: int, k: int) -> Estimate:
+    """The same averaged over people, each of whom counts once: exact expectation.
+
+    With one probe for each person it is :func:`chance_recall`. Else the interval is that of the normal approximation,
+    from the exact variance.
+
+    Args:
+        same, gallery, k: as :func:`chance_recall`.
+        identities: (n,) whose the probes are.
+
+    >>> round(chance_identity_recall(np.array([1, 1, 2]), np.array([5, 5, 6]), 100, 1).value, 6)
+    0.015
+    """
+    _, identity, sizes = np.unique(identities, return_inverse=True, return_counts=True)
+    people = len(sizes)
+    if people == len(same):
+        return chance_recall(same, gallery, k)
+    probability, weight = hit_probability(same, gallery, k), 1 / (people * sizes[identity])
+    value = float(weight @ probability)
+    error = Z * float(np.sqrt((weight**2) @ (probability * (1 - probability))))
+    return Estimate(value, max(0.0, value - error), min(1.0, value + error), people)
 
 
 def hits_distribution(probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +14,7 @@ from sqlalchemy import text
 
 from slf_store.errors import ConfigError
 from slf_store.evaluation.picture import read_picture
+from slf_store.evaluation.picture_pool import picture_map
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -28,8 +25,6 @@ Vector = NDArray[np.float32]
 
 COMMIT_EVERY = 32
 """Faces embedded (about 3 s) between two commits: what a crash can lose."""
-FACES_PER_PROCESS = 40
-"""A process takes seconds to load its models: fewer faces than this are not worth one more."""
 
 UNEMBEDDED = text("""
     -- Generated faces that have not been through this embedding model.
@@ -59,18 +54,26 @@ class EmbeddingModel:
     model: str
 
 
-def embedding_model(store: Store) -> EmbeddingModel:
-    """The store's active face embedding.
+def embedding_model(store: Store, name: str | None = None) -> EmbeddingModel:
+    """A face embedding of the store.
+
+    Args:
+        store: open store.
+        name: DeepFace's name of the network (`Facenet512`), `facenet-casia-20180408`, or the constituent's
+            (`face_dlib`); the settings' `face_model` when left out.
 
     Raises:
-        NotFoundInStore: no real face has been embedded with the model of the settings.
-        ConfigError: the stored embeddings come from another detector, model or weights than the settings name, so
-            that distances between real and generated faces would mean nothing.
+        NotFoundInStore: no real face has been embedded with the model.
+        ConfigError: there is no such model; or the stored embeddings come from another detector, model or weights
+            than the settings name, so that distances between real and generated faces would mean nothing.
     """
+    from slf_store.constituents.deepface_models import EMBEDDINGS
     from slf_store.constituents.faces import FaceEmbedding
     from slf_store.query.values import active_constituent
 
-    spec = FaceEmbedding(store.settings, model=store.settings.face_model).spec
+    wanted = constituent_name(store, name)
+    model = next((model for model in EMBEDDINGS if constituent_name(store, model) == wanted), wanted)
+    spec = FaceEmbedding(store.settings, model=model).spec
     with store.engine.connect() as connection:
         row = active_constituent(connection, spec.name)
         stored = connection.execute(text("SELECT spec FROM constituent WHERE id = :id"), {"id": row["id"]}).scalar_one()
@@ -84,7 +87,21 @@ def embedding_model(store: Store) -> EmbeddingModel:
                 f"the real faces were embedded by {spec.name} with another {what}: {then}, now {current}",
                 hint="set SLF_FACE_DETECTOR and SLF_MODELS_DIR as they were, or run `slf extract` again",
             )
-    return EmbeddingModel(row["id"], spec.name, store.settings.face_detector, store.settings.face_model)
+    return EmbeddingModel(row["id"], spec.name, store.settings.face_detector, model)
+
+
+def constituent_name(store: Store, name: str | None = None) -> str:
+    """The constituent of a face embedding model.
+
+    Args:
+        store: open store.
+        name: as :func:`embedding_model`.
+    """
+    from slf_store.constituents.deepface_models import EMBEDDINGS
+    from slf_store.constituents.faces import FaceEmbedding
+
+    wanted = name or store.settings.face_model
+    return FaceEmbedding(store.settings, model=wanted).name if wanted in EMBEDDINGS else wanted
 
 
 def embed_generations(
@@ -119,7 +136,8 @@ def embed_generations(
         ).all()
     paths = [store.settings.home / path for _, path in todo]
     block: list[dict[str, object]] = []
-    with _embedder(model, store.settings.models, _useful(workers, len(todo))) as embed:
+    function = partial(embed_picture, detector=model.detector, model=model.model)
+    with picture_map(function, store.settings.models, workers, len(todo)) as embed:
         for done, ((generation, _), vector) in enumerate(zip(todo, embed(paths), strict=True), start=1):
             block.append({"generation": generation, "embedding": model.constituent_id, "vector": vector})
             if len(block) == COMMIT_EVERY or done == len(todo):
@@ -131,50 +149,11 @@ def embed_generations(
     return len(todo)
 
 
-@contextmanager
-def _embedder(
-    model: EmbeddingModel, models: Path, processes: int
-) -> Iterator[Callable[[Sequence[Path]], Iterator[Vector | None]]]:
-    """A function from pictures to vectors in the same order: here, or in a pool of processes."""
-    embed = partial(embed_picture, detector=model.detector, model=model.model)
-    if processes <= 1:
-        from slf_store.media.face import prepare_deepface
-
-        prepare_deepface(models)
-        yield lambda paths: map(embed, paths)
-        return
-    pool = ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=start_process, initargs=(models,)
-    )
-    try:
-        yield lambda paths: pool.map(embed, paths, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def start_process(models: Path) -> None:
-    """Make a worker process ready: one thread each, DeepFace pointed to the store's weights."""
-    from slf_store.media.face import prepare_deepface
-
-    prepare_deepface(models)
-    import cv2
-
-    cv2.setNumThreads(1)
-    if importlib.util.find_spec("torch") is not None:
-        import torch
-
-        torch.set_num_threads(1)
-
-
 def embed_picture(path: Path, *, detector: str, model: str) -> Vector | None:
     """Vector of the face in a picture: (d,) float32, or None where no face is detected."""
     from slf_store.media.face import embed_face
 
     return embed_face(read_picture(path), detector=detector, model=model)
-
-
-def _useful(workers: int, faces: int) -> int:
-    return max(1, min(workers, faces // FACES_PER_PROCESS))
 
 
 def _detector(spec: dict[str, object]) -> object:

@@ -41,23 +41,6 @@ def join(*content: object) -> Html:
     return Html("".join(str(piece) if isinstance(piece, Html) else escape(str(piece)) for piece in content))
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]], caption: str = "") -> Html:
-    """A table that scrolls sideways on a narrow screen; the first cell of each row is its heading."""
-    body = [
-        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows if len(row)
-    ]
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("caption", caption) if caption else "",
-            tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head))),
-            tag("tbody", *body),
-        ),
-        class_="scroll",
-    )
-
-
 def facts(pairs: Sequence[tuple[str, object]]) -> Html:
     """A list of names and what they stand for."""
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs))

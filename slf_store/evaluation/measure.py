@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from slf_store.errors import ConfigError
+from slf_store.evaluation.attribute_recall import Truths, attribute_rows, chance_attribute_rows, keep_attributes, score
 from slf_store.evaluation.bicubic import bicubic_probes
-from slf_store.evaluation.chance import chance_recall
+from slf_store.evaluation.chance import chance_identity_recall, chance_recall
 from slf_store.evaluation.embedding import Progress, embed_generations, embedding_model
-from slf_store.evaluation.gallery import Gallery, open_gallery
-from slf_store.evaluation.interval import Estimate, bootstrap_mean
+from slf_store.evaluation.estimate import Estimator, estimate_generations, find_estimators
+from slf_store.evaluation.frechet import frechet_estimate
+from slf_store.evaluation.gallery import Gallery, generated_vectors, open_gallery, real_vectors
+from slf_store.evaluation.groups import attribute_group_rows, chance_rows, find_groups, group_rows, keep_groups
+from slf_store.evaluation.interval import Estimate, bootstrap_means, identity_means
 from slf_store.evaluation.likeness import measure_likeness
-from slf_store.evaluation.matching import first_hits, match
+from slf_store.evaluation.matching import MATCH, match
+from slf_store.evaluation.outcomes import Outcomes, keep_outcomes
 from slf_store.evaluation.probes import Probes, Run, find_run, generated_probes, real_probes
 
 if TYPE_CHECKING:
     from slf_store.store import Store
 
 KS = (1, 3, 5, 10)
-"""Matches looked at (paper, section 4: recall@1, 3, 5, 10)."""
+"""Matches looked at (paper, section 4, eq. 2: recall@1, 3, 5, 10)."""
 Metrics = dict[tuple[str, int], Estimate]
 """Estimates by metric name and k (0 where the metric has none)."""
 
@@ -34,13 +42,14 @@ FORGET = text("""
     -- Matches and metrics go with it. The key is that of the table.
     DELETE FROM evaluation
     WHERE run_id = :run AND gallery_id = :snapshot AND part = :part AND system = :system
-      AND scale = :scale AND seed = :seed AND steps = :steps AND constituent_id = :embedding
+      AND scale = :scale AND seed = :seed AND steps = :steps AND constituent_id = :embedding AND distance = :distance
 """)
 
 KEEP = text("""
-    INSERT INTO evaluation (run_id, gallery_id, part, system, scale, seed, steps, constituent_id, checkpoint_samples,
-                            probes, gallery_faces, undetected)
-    SELECT :run, :snapshot, :part, :system, :scale, :seed, :steps, :embedding, :samples_seen, :probes, :gallery_faces,
+    INSERT INTO evaluation (run_id, gallery_id, part, system, scale, seed, steps, constituent_id, distance,
+                            checkpoint_samples, probes, gallery_faces, undetected)
+    SELECT :run, :snapshot, :part, :system, :scale, :seed, :steps, :embedding, :distance,
+           :samples_seen, :probes, :gallery_faces,
            (SELECT count(*) FROM generation_embedding
             WHERE generation_id = ANY(CAST(:generations AS bigint[])) AND constituent_id = :embedding
               AND vector IS NULL)
@@ -50,13 +59,6 @@ KEEP = text("""
 KEEP_METRIC = text("""
     INSERT INTO metric (evaluation_id, name, k, value, ci_low, ci_high, n)
     VALUES (:evaluation, :name, :k, :value, :low, :high, :n)
-""")
-
-LIKENESS = text("""
-    -- Pixel measures of the probes, by clip.
-    SELECT clip_id, psnr, ssim FROM generation
-    WHERE id = ANY(CAST(:generations AS bigint[])) AND psnr IS NOT NULL AND ssim IS NOT NULL
-    ORDER BY clip_id
 """)
 
 
@@ -69,6 +71,9 @@ def evaluate(
     seed: int | None = None,
     steps: int | None = None,
     part: str = "all",
+    model: str | None = None,
+    distance: str = "euclidean",
+    attributes: bool = True,
     workers: int = 1,
     baselines: bool = True,
     progress: Progress | None = None,
@@ -80,6 +85,10 @@ def evaluate(
     unless the identity has another clip there); a generated face in which no face is detected is a miss too, and
     counted as `undetected`. Nothing is dropped. Each (scale, seed, steps) is measured for itself; measuring
     again replaces the old numbers in one transaction, and embeds only what was not embedded yet.
+
+    Kept beside recall: what became of every probe (view `probes`), the same recall averaged over people, PSNR and SSIM,
+    the Fréchet distance of the embeddings, gender, ethnicity and age against the real ones (view `attribute_recall`),
+    and all of it by group of people (views `metric_by_group`, `recall_by_group`).
 
     Beside it stand, with scale 0 and seed 0: `random` (exact expectation; the interval holds 95 % of what chance
     reaches), `bicubic-8x8` (the enlarged image guide), both for every clip the run made a face of, and
@@ -93,26 +102,33 @@ def evaluate(
         seed: of the generations; None = all.
         steps: solver steps they were made with, 0 = as the preset says; None = all.
         part: `train` or `validation`: probes and gallery are that part of the snapshot; `all` for both.
-        workers: embedding processes at most.
+        model: face embedding, as :func:`slf_store.evaluation.embedding.embedding_model`; the settings' when left out.
+            Evaluations with several models stand side by side.
+        distance: between two embeddings, `euclidean` (as the paper) or `cosine`; they stand side by side.
+        attributes: have the store's attribute constituents look at the faces too, where they looked at real ones.
+        workers: processes that embed or estimate, at most.
         baselines: measure the baselines too.
-        progress: told (done, total) of the faces to embed.
+        progress: told (done, total) of the faces to embed, then of those to estimate attributes of.
 
     Returns:
-        One dictionary per evaluation: run, system, scale, seed, steps, gallery, part, embedding, probes, gallery_faces,
-        undetected, then `recall@1` … `recall@10` (0 to 1), `psnr` (dB) and `ssim` where they apply.
+        One dictionary per evaluation: run, system, scale, seed, steps, gallery, part, embedding, distance, probes,
+        gallery_faces, undetected, then `recall@1` … `recall@10` and `identity_recall@1` … (0 to 1), `psnr` (dB), `ssim`
+        and `frechet` where they apply.
 
     Raises:
         NotFoundInStore: no such run or snapshot, nothing generated, no real faces embedded, a picture is gone.
         CheckpointError: faces of one (scale, seed, steps) come from different checkpoints.
-        ConfigError: no such part, or the settings name another embedding model than the stored one.
-        ModelUnavailable: the embedding model cannot be loaded.
+        ConfigError: no such part, distance or model, or stored values come from other code or weights than are here.
+        ModelUnavailable: a model cannot be loaded.
 
     Example::
 
         evaluate(store, "full-1", "test", scales=[3.0])[0]["recall@10"]
     """
+    if distance not in MATCH:
+        raise ConfigError(f"no distance {distance!r}", hint=f"choose {' or '.join(MATCH)}")
     found = find_run(store, run)
-    where = open_gallery(store, gallery, part, embedding_model(store))
+    where = open_gallery(store, gallery, part, embedding_model(store, model))
     generated = generated_probes(store, found, where, scales, seed, steps)
     measured = list(generated)
     if baselines:
@@ -123,36 +139,64 @@ def evaluate(
     generations = np.concatenate([probes.generations for probes in measured]).tolist()
     embed_generations(store, generations, where.embedding, workers=workers, progress=progress)
     measure_likeness(store, generations)
-    rows = [_record(store, found, where, probes) for probes in measured if len(probes)]
+    estimators = find_estimators(store, where.clips) if attributes else []
+    for estimator in estimators:
+        estimate_generations(store, generations, estimator, workers=workers, progress=progress)
+    measurement = _Measurement(store, found, where, distance, estimators)
+    rows = [measurement.record(probes) for probes in measured if len(probes)]
     if baselines:
-        rows.append(_record_chance(store, found, where, chance))
+        rows.append(measurement.record_chance(chance))
     return rows
 
 
-def _record(store: Store, run: Run, gallery: Gallery, probes: Probes) -> dict[str, Any]:
-    """Match, count and keep one evaluation, replacing an older one, in one transaction."""
-    seed = store.settings.seed
-    with store.engine.begin() as connection:
-        evaluation, row = _replace(connection, run, gallery, probes)
-        match(connection, evaluation, gallery, probes)
-        first = first_hits(connection, evaluation, probes)
-        metrics: Metrics = {("recall", k): bootstrap_mean(first <= k, probes.identities, seed=seed) for k in KS}
-        metrics |= _likeness(connection, probes, seed)
-        _keep(connection, evaluation, metrics)
-    return row | _named(metrics)
+@dataclass(frozen=True)
+class _Measurement:
+    """What all evaluations of one call share."""
+
+    store: Store
+    run: Run
+    gallery: Gallery
+    distance: str
+    estimators: Sequence[Estimator]
+
+    def record(self, probes: Probes) -> dict[str, Any]:
+        """Match, count and keep one evaluation, replacing an older one, in one transaction."""
+        seed, gallery = self.store.settings.seed, self.gallery
+        with self.store.engine.begin() as connection:
+            evaluation, row = _replace(connection, self.run, gallery, probes, self.distance)
+            match(connection, evaluation, gallery, probes, self.distance)
+            outcomes = keep_outcomes(connection, evaluation, gallery.embedding.constituent_id, probes)
+            metrics = _counted(outcomes, probes.identities, seed) | _frechet(connection, gallery, probes, seed)
+            _keep(connection, evaluation, metrics)
+            groups = find_groups(connection, probes.clips)
+            keep_groups(connection, evaluation, group_rows(groups, outcomes, probes.identities, KS, seed=seed))
+            for estimator in self.estimators if len(probes.generations) else ():
+                scored = score(connection, probes, Truths.read(connection, probes.clips, estimator), estimator)
+                keep_attributes(connection, evaluation, attribute_rows(scored, probes.identities, seed=seed))
+                rows = attribute_group_rows(groups, scored, probes.identities, seed=seed)
+                keep_groups(connection, evaluation, rows)
+        return row | _named(metrics)
+
+    def record_chance(self, probes: Probes) -> dict[str, Any]:
+        """Keep the exact expectation of random selection; it has no matches."""
+        gallery, identities = self.gallery, probes.identities
+        same = gallery.same(identities)
+        metrics: Metrics = {("recall", k): chance_recall(same, gallery.faces, k) for k in KS}
+        metrics |= {("identity_recall", k): chance_identity_recall(same, identities, gallery.faces, k) for k in KS}
+        with self.store.engine.begin() as connection:
+            evaluation, row = _replace(connection, self.run, gallery, probes, self.distance)
+            _keep(connection, evaluation, metrics)
+            groups = find_groups(connection, probes.clips)
+            keep_groups(connection, evaluation, chance_rows(groups, same, identities, gallery.faces, KS))
+            for estimator in self.estimators:
+                truths = Truths.read(connection, np.union1d(probes.clips, gallery.clips), estimator)
+                keep_attributes(connection, evaluation, chance_attribute_rows(probes.clips, gallery.clips, truths))
+        return row | _named(metrics)
 
 
-def _record_chance(store: Store, run: Run, gallery: Gallery, probes: Probes) -> dict[str, Any]:
-    """Keep the exact expectation of random selection; it has no matches."""
-    same = gallery.same(probes.identities)
-    metrics: Metrics = {("recall", k): chance_recall(same, gallery.faces, k) for k in KS}
-    with store.engine.begin() as connection:
-        evaluation, row = _replace(connection, run, gallery, probes)
-        _keep(connection, evaluation, metrics)
-    return row | _named(metrics)
-
-
-def _replace(connection: Connection, run: Run, gallery: Gallery, probes: Probes) -> tuple[int, dict[str, Any]]:
+def _replace(
+    connection: Connection, run: Run, gallery: Gallery, probes: Probes, distance: str
+) -> tuple[int, dict[str, Any]]:
     """A new `evaluation` row in place of the old one: its key, and what it says."""
     key = {
         "run": run.id,
@@ -163,6 +207,7 @@ def _replace(connection: Connection, run: Run, gallery: Gallery, probes: Probes)
         "seed": probes.seed,
         "steps": probes.steps,
         "embedding": gallery.embedding.constituent_id,
+        "distance": distance,
     }
     connection.execute(LOCK, {"run": run.id})
     connection.execute(FORGET, key)
@@ -170,20 +215,38 @@ def _replace(connection: Connection, run: Run, gallery: Gallery, probes: Probes)
     made = {"samples_seen": probes.samples_seen, "generations": probes.generations.tolist()}
     evaluation, undetected = connection.execute(KEEP, key | counts | made).one()
     shown = {"run": run.name} | {name: key[name] for name in ("system", "scale", "seed", "steps")}
-    place = {"gallery": gallery.name, "part": gallery.part, "embedding": gallery.embedding.name}
+    place = {"gallery": gallery.name, "part": gallery.part, "embedding": gallery.embedding.name, "distance": distance}
     return evaluation, shown | place | counts | {"undetected": undetected}
 
 
-def _likeness(connection: Connection, probes: Probes, seed: int) -> Metrics:
-    rows = connection.execute(LIKENESS, {"generations": probes.generations.tolist()}).all()
-    if not rows:
-        return {}
-    identity = dict(zip(probes.clips.tolist(), probes.identities.tolist(), strict=True))
-    clusters = np.array([identity[row.clip_id] for row in rows])
-    return {
-        (name, 0): bootstrap_mean(np.array([getattr(row, name) for row in rows]), clusters, seed=seed)
-        for name in ("psnr", "ssim")
+def _counted(outcomes: Outcomes, identities: NDArray[np.int64], seed: int) -> Metrics:
+    """Recall by clip and by identity, PSNR and SSIM."""
+    hits = np.stack([outcomes.rank <= k for k in KS], axis=1).astype(np.float64)
+    metrics: Metrics = {
+        ("recall", k): found for k, found in zip(KS, bootstrap_means(hits, identities, seed=seed), strict=True)
     }
+    by_identity = identity_means(hits, identities)
+    found = bootstrap_means(by_identity, np.arange(len(by_identity)), seed=seed)
+    metrics |= {("identity_recall", k): estimate for k, estimate in zip(KS, found, strict=True)}
+    paired = ~np.isnan(outcomes.psnr)
+    if paired.any():
+        likeness = np.stack([outcomes.psnr, outcomes.ssim], axis=1)[paired]
+        metrics["psnr", 0], metrics["ssim", 0] = bootstrap_means(likeness, identities[paired], seed=seed)
+    return metrics
+
+
+def _frechet(connection: Connection, gallery: Gallery, probes: Probes, seed: int) -> Metrics:
+    """Fréchet distance between the embeddings of the probes and of the gallery."""
+    embedding = gallery.embedding.constituent_id
+    if len(probes.generations):
+        clips, vectors = generated_vectors(connection, embedding, probes.generations)
+    else:
+        clips, vectors = probes.clips, real_vectors(connection, embedding, probes.clips)
+    whose = dict(zip(probes.clips.tolist(), probes.identities.tolist(), strict=True))
+    identities = np.array([whose[clip] for clip in np.sort(clips).tolist()], np.int64)
+    real = real_vectors(connection, embedding, gallery.clips)
+    found = frechet_estimate(vectors, identities, real, seed=seed)
+    return {} if found is None else {("frechet", 0): found}
 
 
 def _keep(connection: Connection, evaluation: int, metrics: Metrics) -> None:

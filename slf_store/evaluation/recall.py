@@ -8,18 +8,37 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from slf_store.errors import NotFoundInStore, SelectionError
+from slf_store.evaluation.embedding import constituent_name
 
 if TYPE_CHECKING:
     from slf_store.store import Store
 
 RECALL = """
     SELECT run, system, scale, seed, steps, gallery, part, k, recall, ci_low, ci_high, n, undetected, gallery_faces,
-           embedding, checkpoint_samples, snapshot_hash, created_at
+           embedding, distance, identity_recall, identity_ci_low, identity_ci_high, identities, checkpoint_samples,
+           snapshot_hash, created_at
     FROM recall_at_k
     WHERE (CAST(:run AS text) IS NULL OR run = :run)
       AND (CAST(:k AS integer) IS NULL OR k = :k)
-    ORDER BY run, gallery, part, embedding, system IN ('random', 'bicubic-8x8', 'real-vs-real'), system, scale, seed,
-             steps, k
+    ORDER BY run, gallery, part, embedding, distance DESC, system IN ('random', 'bicubic-8x8', 'real-vs-real'), system,
+             scale, seed, steps, k
+"""
+
+BY_GROUP = """
+    SELECT run, system, scale, seed, steps, gallery, part, embedding, distance, label, k, recall, ci_low, ci_high, n,
+           identities, small, source
+    FROM recall_by_group
+    WHERE attribute = :attribute
+      AND (CAST(:run AS text) IS NULL OR run = :run) AND (CAST(:k AS integer) IS NULL OR k = :k)
+    ORDER BY run, gallery, part, embedding, distance DESC, system, scale, seed, steps, label, k
+"""
+
+ATTRIBUTES = """
+    SELECT run, system, scale, seed, steps, gallery, part, attribute, truth, estimator, value, ci_low, ci_high, n,
+           missed
+    FROM attribute_recall
+    WHERE CAST(:run AS text) IS NULL OR run = :run
+    ORDER BY run, gallery, part, system, scale, seed, steps, attribute, truth, estimator
 """
 
 TEST_CLIPS = text("""
@@ -45,6 +64,8 @@ BEST_SCALE = text("""
       AND evaluation.part = :part
       AND evaluation.system = run.system
       AND constituent.status = 'active'
+      AND constituent.name = :embedding
+      AND evaluation.distance = 'euclidean'
     GROUP BY evaluation.scale
     ORDER BY avg(metric.value) DESC, evaluation.scale
     LIMIT 1
@@ -71,15 +92,36 @@ def recall_rows(store: Store, run: str | None = None, k: int | None = None) -> l
     return rows
 
 
+def group_rows(store: Store, attribute: str, run: str | None = None, k: int | None = None) -> list[dict[str, Any]]:
+    """Rows of the view `recall_by_group` about one attribute: gender, age_group, ethnicity or language.
+
+    Raises:
+        NotFoundInStore: nothing has been evaluated.
+    """
+    recall_rows(store, run, k)
+    return list(store.query(BY_GROUP, attribute=attribute, run=run, k=k))
+
+
+def attribute_rows(store: Store, run: str | None = None) -> list[dict[str, Any]]:
+    """Rows of the view `attribute_recall`; none where no attribute constituent looked at the faces.
+
+    Raises:
+        NotFoundInStore: nothing has been evaluated.
+    """
+    recall_rows(store, run)
+    return list(store.query(ATTRIBUTES, run=run))
+
+
 def one_line_each(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same rows as people read them: one line per evaluation, a column per k, percent with interval.
 
     >>> row = {"run": "a", "system": "random", "scale": 0.0, "seed": 0, "steps": 0, "gallery": "test", "part": "all",
-    ...        "n": 9, "undetected": 0, "embedding": "face_dlib", "k": 1, "recall": 0.25, "ci_low": 0.1, "ci_high": 0.4}
+    ...        "n": 9, "undetected": 0, "embedding": "face_dlib", "distance": "cosine", "k": 1, "recall": 0.25,
+    ...        "ci_low": 0.1, "ci_high": 0.4}
     >>> one_line_each([row])[0]["recall@1"]
     '25.0 % (10.0–40.0)'
     """
-    same = ("run", "system", "scale", "seed", "steps", "gallery", "part", "embedding", "n", "undetected")
+    same = ("run", "system", "scale", "seed", "steps", "gallery", "part", "embedding", "distance", "n", "undetected")
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         values = tuple(row[name] for name in same)
@@ -92,7 +134,8 @@ def one_line_each(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def best_scale(store: Store, run: str, gallery: str, part: str = "validation") -> float:
     """The conditional scale with the highest mean of recall@1, 3, 5 and 10 on validation identities.
 
-    One k alone hangs on one or two of a few validation identities. Seeds are averaged; the smallest of equals wins. The
+    By the settings' face embedding and Euclidean distance, whatever else was evaluated beside. One k alone hangs on one
+    or two of a few validation identities. Seeds are averaged; the smallest of equals wins. The
     scale is a hyperparameter: choosing it on the faces that are reported would flatter the report, so clips of the
     test split are refused.
 
@@ -114,7 +157,8 @@ def best_scale(store: Store, run: str, gallery: str, part: str = "validation") -
                 hint="choose the scale on validation identities: evaluate with --part validation on the training "
                 "snapshot",
             )
-        found = connection.execute(BEST_SCALE, {"run": run, "gallery": gallery, "part": part}).first()
+        values = {"run": run, "gallery": gallery, "part": part, "embedding": constituent_name(store)}
+        found = connection.execute(BEST_SCALE, values).first()
     if found is None:
         raise NotFoundInStore(
             f"run {run!r} has not been evaluated on snapshot {gallery!r} (part {part})",

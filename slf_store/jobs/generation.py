@@ -27,6 +27,7 @@ from slf_store.store import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slf_store.diffusion.checkpoint import Role
     from slf_store.diffusion.memory import RowLimit
     from slf_store.diffusion.unet import SlfUnet
 
@@ -83,6 +84,7 @@ def generate_run(
     steps: int | None = None,
     batch_size: int | None = None,
     device: str = "cpu",
+    role: Role = "last",
     progress: Progress | None = None,
 ) -> Generated:
     """Generate one face for each clip and scale; faces that are there already are not made again.
@@ -101,6 +103,7 @@ def generate_run(
         steps: solver steps of each U-Net; as configured by default.
         batch_size: clips at a time; by default as many as fit into memory.
         device: torch device.
+        role: checkpoints to use: the last ones, or those with the lowest validation loss.
         progress: called with (faces done, faces in all).
 
     Raises:
@@ -115,7 +118,7 @@ def generate_run(
         raise ConfigError("generate for the clips of a snapshot, or for those that fit a predicate", hint="give one")
     wanted = check_scales(scales)
     row = run_row(store, run)
-    trained = load_run(store, row, device)
+    trained = load_run(store, row, device, role)
     inputs = run_inputs(store, run, run_system(row), row["snapshot"])
     lacking: dict[str, list[int]] = {}
     if snapshot is not None:
@@ -218,29 +221,36 @@ class TrainedRun:
         return faces
 
 
-def load_run(store: Store, row: dict[str, Any], device: str) -> TrainedRun:
+def load_run(store: Store, row: dict[str, Any], device: str, role: Role = "last") -> TrainedRun:
     """Load both U-Nets of a run.
 
     Args:
         store: open store.
         row: :func:`slf_store.jobs.training.run_row`.
         device: torch device.
+        role: the last checkpoints, or the best; of a U-Net that has no best one, the last.
 
     Raises:
-        CheckpointError: one is not trained, missing or damaged.
+        CheckpointError: one is not trained, missing or damaged, or the best is asked for and there is none.
         ConfigError: there is no such device.
     """
     import torch
 
-    from slf_store.diffusion.checkpoint import load_checkpoint
+    from slf_store.diffusion.checkpoint import read_checkpoint
 
-    found = checkpoints(store, row)
+    chosen = checkpoints(store, row, role)
+    if role == "best" and not chosen:
+        raise CheckpointError(
+            f"run {row['name']!r} was never validated: no checkpoint is its best",
+            hint="train on a snapshot that has a validation part, or use the last checkpoint",
+        )
+    found = checkpoints(store, row) | chosen
     for unet in (1, 2):
         if unet not in found:
             raise CheckpointError(f"run {row['name']!r} has no U-Net {unet}", hint=f"slf train … --unet {unet}")
     torch.set_num_threads(store.settings.thread_count)
-    folders = {unet: (store.settings.home / found[unet]["path"]).parent for unet in (1, 2)}
-    loaded = [load_checkpoint(folders[1], 1, parts=("ema",)), load_checkpoint(folders[2], 2, parts=("ema",))]
+    paths = {unet: store.settings.home / found[unet]["path"] for unet in (1, 2)}
+    loaded = [read_checkpoint(paths[1], 1, parts=("ema",)), read_checkpoint(paths[2], 2, parts=("ema",))]
     try:
         unets = [checkpoint.unet(device) for checkpoint in loaded]
     except (RuntimeError, AssertionError) as error:  # what torch says of a device that is none, or is not here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from slf_store.query.plain import place_plain
 from slf_store.query.run_inputs import GUIDE, RunInputs, run_inputs
 from slf_store.settings import Settings
 from slf_store.store import Store
+
+if TYPE_CHECKING:
+    from slf_store.diffusion.checkpoint import Role
 
 OLDEST = 130.0
 """Years."""
@@ -152,6 +155,7 @@ def generate_one(
     key: str = "",
     steps: int | None = None,
     device: str = "cpu",
+    role: Role = "last",
 ) -> Made:
     """Generate faces from one input; nothing is written into the store, and nothing at all unless all goes well.
 
@@ -165,6 +169,7 @@ def generate_one(
         key: natural key `identity/video/clip` of a clip, to have its noise.
         steps: solver steps of each U-Net; as configured by default.
         device: torch device.
+        role: checkpoints to use, as :func:`slf_store.jobs.generation.load_run`.
 
     Raises:
         CheckpointError: a U-Net of the run is not trained.
@@ -182,7 +187,7 @@ def generate_one(
     row = run_row(store, run)
     inputs = run_inputs(store, run, run_system(row), row["snapshot"])
     conditioned = condition(store, inputs, given)
-    trained = load_run(store, row, device)
+    trained = load_run(store, row, device, role)
     guide = None
     if conditioned.guide is not None:
         pixels = torch.from_numpy(conditioned.guide[None])

@@ -193,7 +193,7 @@ def select(
         _policies(n, faceless, short, {name: found for name, found in lack.items() if name not in IMAGES}),
         left_out,
         {"system": system_name, "seed": seed} | {name: value for name, value in choice.items() if value is not None},
-        _counts(kept),
+        counts(kept),
     )
 
 
@@ -231,7 +231,7 @@ def _policies(
     }
 
 
-def _counts(columns: Columns) -> dict[str, Any]:
+def counts(columns: Columns) -> dict[str, Any]:
     """What a person wants to know before freezing."""
     ages = Counter(draw.age_group(age) or "unknown" for age in columns["age"].tolist())
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from slf_store.cli.demo import CONSTITUENTS
+from slf_store.cli.main import main
 
 pytestmark = pytest.mark.integration
 
@@ -21,21 +26,54 @@ def home(open_folder: Path) -> Path:
     return open_folder / "cli store"
 
 
+def environment(**variables: str) -> dict[str, str]:
+    fixed = {
+        "SLF_WORKERS": "1", "SLF_THREADS": "1", "SLF_CHUNK_SIZE": "4", "SLF_CONSTITUENTS": json.dumps(CONSTITUENTS)
+    }  # fmt: skip
+    return {key: value for key, value in {**os.environ, **fixed, **variables}.items() if key != "SLF_DATABASE_URL"}
+
+
 def slf(home: Path, *words: str, code: int = 0, **variables: str) -> str:
-    """Run `slf` as a user does; its standard output."""
+    """Run `slf` as a user does; its standard output, or what it says of its failure."""
     program = Path(sys.executable).with_name("slf")
-    fixed = {"SLF_WORKERS": "2", "SLF_CHUNK_SIZE": "4", "SLF_CONSTITUENTS": json.dumps(CONSTITUENTS)}
-    environment = {**os.environ, **fixed, **variables}
-    environment.pop("SLF_DATABASE_URL", None)
     done = subprocess.run(
-        [program, "--home", home, *words], env=environment, capture_output=True, text=True, timeout=900, check=False
+        [program, "--home", home, *words],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
-    assert done.returncode == code, f"slf {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout if code == 0 or code == 3 else done.stderr
+    return _told(words, done.returncode, code, done.stdout, done.stderr)
+
+
+def quick(home: Path, *words: str, code: int = 0) -> str:
+    """The same in this process: no libraries to import again."""
+    out, err, ended = io.StringIO(), io.StringIO(), 0
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with (
+        mock.patch.object(sys, "argv", ["slf", "--home", str(home), *words]),
+        mock.patch.dict(os.environ, environment(), clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            ended = int(end.code or 0)
+        finally:
+            for number, handler in signals.items():
+                signal.signal(number, handler)
+    return _told(words, ended, code, out.getvalue(), err.getvalue())
+
+
+def _told(words: tuple[str, ...], ended: int, code: int, out: str, err: str) -> str:
+    assert ended == code, f"slf {' '.join(words)}: {ended}\n{out}\n{err}"
+    return out if code in (0, 3) else err
 
 
 def as_json(home: Path, *words: str, code: int = 0) -> Any:
-    return json.loads(slf(home, "--json", *words, code=code))
+    return json.loads(quick(home, "--json", *words, code=code))
 
 
 def test_the_main_job(home: Path, sample: Path, tmp_path: Path) -> None:
@@ -43,11 +81,11 @@ def test_the_main_job(home: Path, sample: Path, tmp_path: Path) -> None:
     try:
         assert as_json(home, "init")["database"] == "embedded, running"
         assert as_json(home, "ingest", str(sample), "--direct")["new"] == 18
-        extracted = as_json(home, "extract")
+        extracted = json.loads(slf(home, "--json", "extract"))
         assert set(extracted["done"].values()) == {18}
         assert as_json(home, "extract", "--direct")["clips"] == 0
         assert {row["done"] for row in as_json(home, "coverage")} == {18}
-        assert "add --freeze NAME" in slf(home, "select", "split = 'dev'")
+        assert "add --freeze NAME" in quick(home, "select", "split = 'dev'")
         frozen = as_json(home, "select", "split = 'dev'", "--freeze", "train", "--validation", "0.2")
         assert (frozen["clips"], frozen["validation"]) == (12, 2)
         as_json(home, "select", "split = 'test'", "--per-identity", "1", "--freeze", "test")
@@ -60,13 +98,13 @@ def test_the_main_job(home: Path, sample: Path, tmp_path: Path) -> None:
         assert {row["system"] for row in rows} == {"full-input", "random", "bicubic-8x8", "real-vs-real"}
         assert {row["k"] for row in rows} == {1, 3, 5, 10}
         page = tmp_path / "report.html"
-        slf(home, "report", str(page))
+        quick(home, "report", str(page))
         assert "synthetic" in page.read_text().lower()
         sql = as_json(
             home, "sql", "SELECT run, k, recall FROM recall_at_k WHERE system = 'random'", "--role", "analyst"
         )
         assert len(sql) == 4
-        assert "permission denied" in slf(home, "sql", "SELECT path FROM clips", "--role", "analyst", code=1)
+        assert "permission denied" in quick(home, "sql", "SELECT path FROM clips", "--role", "analyst", code=1)
         assert as_json(home, "gc")["files"] == []
     finally:
         assert as_json(home, "stop") == {"stopped": True}

@@ -19,7 +19,7 @@ from pathlib import Path
 from slf_store.cli import demo
 from slf_store.cli.context import Context
 if __name__ == "__main__":
-    demo.plan_demo = lambda minutes: demo.DemoPlan(8, 4, 2, True, 1e9, (0.3, 0.3, 0.4))
+    demo.plan_demo = lambda minutes: demo.DemoPlan(6, 3, 2, True, 1e9, (0.3, 0.3, 0.4))
     demo.SCALES = (1.0, 2.0)
     demo.run_demo(Context(None, True, 0), Path(sys.argv[1]), 0.4, keep_server=False)
 """
@@ -33,7 +33,8 @@ def test_the_demo_runs_every_stage_and_leaves_no_server(open_folder: Path, tmp_p
     program = tmp_path / "small.py"
     program.write_text(SCRIPT)
     folder = open_folder / "demo"
-    environment = {key: value for key, value in os.environ.items() if key != "SLF_DATABASE_URL"}
+    given = {**os.environ, "SLF_WORKERS": "1", "SLF_THREADS": "1"}
+    environment = {key: value for key, value in given.items() if key != "SLF_DATABASE_URL"}
     done = subprocess.run(
         [sys.executable, program, folder], env=environment, capture_output=True, text=True, timeout=900, check=False
     )

@@ -2,143 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from evaluation_world import DIMENSION, PEOPLE, World, new_world
 
-from slf_store.constituents.registry import extractors
 from slf_store.errors import CheckpointError, ConfigError, NotFoundInStore, SelectionError
 from slf_store.evaluation import best_scale, evaluate, recall_rows, report
 from slf_store.evaluation.chance import chance_recall
 from slf_store.evaluation.embedding import embed_generations, embedding_model
 from slf_store.evaluation.fidelity import psnr, ssim
 from slf_store.evaluation.measure import KS
-from slf_store.evaluation.picture import encode_png, write_whole
 from slf_store.evaluation.recall import one_line_each
-from slf_store.jobs.constituents import register
-from slf_store.settings import load_settings
-from slf_store.shards.writer import seal_shard
-from slf_store.store import Store
 
 pytestmark = pytest.mark.integration
-
-PEOPLE = 12
-EVIL = "<script>alert('id')</script>"
-DIMENSION = 128
-
-
-@dataclass
-class World:
-    """A store with 12 people of 2 videos with 2 clips each, random vectors for faces, and one run."""
-
-    store: Store
-    clips: np.ndarray
-    identities: np.ndarray
-    vectors: np.ndarray
-    targets: np.ndarray
-    embedding: int
-
-    def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        with self.store.engine.begin() as connection:
-            result = connection.execute(text(sql), parameters)
-            return [tuple(row) for row in result] if result.returns_rows else []
-
-    def add_snapshot(self, name: str, members: list[int], validation: Set[int] = frozenset()) -> int:
-        (snapshot,) = self.rows(
-            "INSERT INTO snapshot (name, hash, predicate, layout, blocks, missing, seed, clips, normalisation)"
-            " VALUES (:name, :hash, 'true', 'slf-256x768', '[]', 'skip', 0, :n, '{}') RETURNING id",
-            name=name, hash=f"hash-of-{name}", n=len(members),
-        )[0]  # fmt: skip
-        for position, i in enumerate(members):
-            self.rows(
-                "INSERT INTO snapshot_clip VALUES (:snapshot, :position, :clip, :part)",
-                snapshot=snapshot, position=position, clip=int(self.clips[i]),
-                part="validation" if i in validation else "train",
-            )  # fmt: skip
-        return int(snapshot)
-
-    def add_generation(
-        self, i: int, vector: np.ndarray | None, *, scale: float = 1.0, seed: int = 0, steps: int = 12, seen: int = 500
-    ) -> int:
-        """A generated face (noise) of clip number i, embedded already."""
-        face = np.random.default_rng([i, seed, round(scale * 10)]).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-        path = f"runs/r/{scale}-{seed}-{steps}/{i}.png"
-        write_whole(self.store.settings.home / path, encode_png(face))
-        (generation,) = self.rows(
-            "INSERT INTO generation (run_id, clip_id, method, scale, seed, steps, samples_seen, path)"
-            " SELECT id, :clip, 'diffusion', :scale, :seed, :steps, :seen, :path FROM run RETURNING id",
-            clip=int(self.clips[i]), scale=scale, seed=seed, steps=steps, seen=seen, path=path,
-        )[0]  # fmt: skip
-        self.rows(
-            "INSERT INTO generation_embedding VALUES (:generation, :embedding, :vector)",
-            generation=generation, embedding=self.embedding, vector=vector,
-        )  # fmt: skip
-        return int(generation)
 
 
 @pytest.fixture
 def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    settings = load_settings(tmp_path / "a store", database_url=database_url)
-    specs = {extractor.spec.name: extractor.spec for extractor in extractors(settings)}
-    generator = np.random.default_rng(0)
-    with Store.create(settings=settings) as store:
-        with store.engine.begin() as connection:
-            keys = register(connection, specs.values())
-        made = World(
-            store, np.zeros(0, int), np.zeros(0, int),
-            generator.integers(-4, 5, (4 * PEOPLE, DIMENSION)).astype(np.float32),
-            generator.integers(0, 256, (4 * PEOPLE, 128, 128, 3), dtype=np.uint8), keys["face_dlib"],
-        )  # fmt: skip
-        (source,) = made.rows("INSERT INTO source (name, root, layout) VALUES ('s', '/s', 'voxceleb2') RETURNING id")[0]
-        clips, identities = [], []
-        for person in range(PEOPLE):
-            name = EVIL if person == 3 else f"id{person:05}"
-            (identity,) = made.rows(
-                "INSERT INTO identity (source_id, name) VALUES (:source, :name) RETURNING id", source=source, name=name
-            )[0]
-            for video in ("v1", "v2"):
-                (key,) = made.rows(
-                    "INSERT INTO video (identity_id, split, name) VALUES (:identity, 'dev', :name) RETURNING id",
-                    identity=identity, name=video,
-                )[0]  # fmt: skip
-                for clip in ("00001", "00002"):
-                    clips += made.rows(
-                        "INSERT INTO clip (video_id, name, path, state, file_bytes, file_mtime_ns)"
-                        " VALUES (:video, :name, 'x', 'ok', 1, 1) RETURNING id",
-                        video=key, name=clip,
-                    )  # fmt: skip
-                    identities.append(identity)
-        made.clips, made.identities = np.array(clips)[:, 0], np.array(identities)
-        for clip, vector in zip(made.clips.tolist(), made.vectors, strict=True):
-            made.rows(
-                "INSERT INTO face_embedding (constituent_id, clip_id, vector) VALUES (:embedding, :clip, :vector)",
-                embedding=made.embedding, clip=clip, vector=vector,
-            )  # fmt: skip
-        spec = specs["target"]
-        sealed = seal_shard(
-            store.shards, constituent="target", version=spec.version, spec={}, clip_ids=made.clips, values=made.targets
-        )
-        (shard,) = made.rows(
-            "INSERT INTO shard (constituent_id, path, rows, bytes, checksum)"
-            " VALUES (:target, :path, :rows, :bytes, :checksum) RETURNING id",
-            target=keys["target"], path=sealed.path, rows=sealed.rows, bytes=sealed.bytes, checksum=sealed.checksum,
-        )[0]  # fmt: skip
-        for row, clip in enumerate(made.clips.tolist()):
-            made.rows(
-                "INSERT INTO extraction (constituent_id, clip_id, state, shard_id, shard_row)"
-                " VALUES (:target, :clip, 'done', :shard, :row)",
-                target=keys["target"], clip=clip, shard=shard, row=row,
-            )  # fmt: skip
-        made.add_snapshot("training", list(range(4 * PEOPLE)))
-        made.rows(
-            "INSERT INTO run (name, snapshot_id, system, preset, config, seed, inputs, guide)"
-            " SELECT 'r', id, 'full-input', 'tiny', '{}', 0, '{}', true FROM snapshot"
-        )
+    with new_world(database_url, tmp_path) as made:
         yield made
 
 
@@ -369,11 +254,11 @@ def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_
     )
     evaluate(world.store, "r", "test")
 
-    path = report(world.store, tmp_path / "page.html", ["r"])
+    path, files = report(world.store, tmp_path / "page.html", ["r"], tables=tmp_path / "tables")
 
     page = path.read_text("utf-8")
     for words in (
-        "hash-of-test", "hash-of-training", "full-input, scale 3", "tiny", "1 h 7 min", "bicubic-8x8", "random",
+        "hash-of-test", "hash-of-training", "full-input: not chosen", "tiny", "1 h 7 min", "bicubic-8x8", "random",
         "real-vs-real", "face_dlib", "no face detected", "found at rank 1", "of real people", "<svg", "PSNR",
         "&lt;script&gt;", "&lt;b&gt;no_face", "un&lt;i&gt;readable", "prefers-color-scheme: dark", "@media print",
     ):  # fmt: skip
@@ -384,9 +269,15 @@ def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_
     shown = world.rows("SELECT report.path, count(*) FROM report JOIN report_clip ON report_id = report.id GROUP BY 1")
     assert shown == [(str(path), 12)]  # an erasure of one of them removes the page
     assert not list(tmp_path.glob(".page*"))
+    assert {file.suffix for file in files} == {".csv", ".tex", ".svg"}
+    with (tmp_path / "tables" / "table-2.csv").open() as file:
+        written = {row["System"]: row for row in csv.DictReader(file)}
+    for row in recall_rows(world.store, "r"):
+        ends = [written[row["system"]][f"recall@{row['k']}{end}"] for end in ("", " low", " high")]
+        assert [float(end) / 100 for end in ends] == pytest.approx([row["recall"], row["ci_low"], row["ci_high"]])
 
     world.rows("UPDATE source SET synthetic = true")
-    page = report(world.store, tmp_path).read_text("utf-8")
+    page = report(world.store, tmp_path).page.read_text("utf-8")
     assert (tmp_path / "report.html").is_file()
     assert "every face on this page is drawn" in page
     assert "of real people." not in page
@@ -395,7 +286,7 @@ def test_the_report_says_what_was_done_and_escapes_everything(world: World, tmp_
 def test_pictures_are_embedded_by_several_processes_and_gone_ones_are_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slf_store.evaluation.embedding.FACES_PER_PROCESS", 1)
+    monkeypatch.setattr("slf_store.evaluation.picture_pool.FACES_PER_PROCESS", 1)
     generations = [world.add_generation(i, None) for i in (0, 4, 8)]
     world.rows("DELETE FROM generation_embedding")
     model = embedding_model(world.store)

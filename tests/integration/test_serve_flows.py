@@ -86,7 +86,7 @@ def serving(home: Path, folder: Path) -> Iterator[Server]:
 
 def registered(server: Server) -> bool:
     try:
-        return len(server.ask("/deployments/filter", {"limit": 10})) == 4
+        return len(server.ask("/deployments/filter", {"limit": 10})) == 5
     except OSError:
         return False
 
@@ -183,4 +183,4 @@ def deploy(server: Server, folder: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     pools = {found["name"]: found["work_pool_name"] for found in server.ask("/deployments/filter", {"limit": 10})}
-    assert pools == dict.fromkeys(("ingest", "extract", "verify", "evaluate"), "slf")
+    assert pools == dict.fromkeys(("ingest", "extract", "verify", "evaluate", "ablate"), "slf")

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from slf_store.cli.main import app
 from slf_store.db.readonly import run_text
-from slf_store.errors import ConfigError
+from slf_store.errors import CheckpointError, ConfigError
 from slf_store.jobs.gc import collect_garbage
+from slf_store.jobs.generation import load_run
 from slf_store.jobs.run_log import RunLog
 from slf_store.jobs.training import checkpoints, create_run, run_row, train
 from slf_store.jobs.training_record import TrainingRecord
@@ -147,3 +148,22 @@ def test_going_on_from_a_checkpoint_removes_later_lines(trained: Store) -> None:
     assert train(trained, "a", 1, samples=80).samples_seen == 80
     assert [line["samples_seen"] for line in trained.query(LINES)] == [16, 32, 48, 64, 80]
     assert {row["role"] for row in trained.query(ROLES)} == {"last", "best"}
+
+
+def test_faces_come_from_the_last_checkpoint_or_from_the_best(trained: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slf_store.diffusion.validation import Validation
+
+    row = run_row(trained, "a")
+    train(trained, "a", 2, samples=12)
+    best = checkpoints(trained, row, "best")[1]["samples_seen"]
+    monkeypatch.setattr("slf_store.diffusion.train.validate", lambda *_: Validation(9.0, (9.0,)))
+    train(trained, "a", 1, samples=96)
+    last, chosen = load_run(trained, row, "cpu"), load_run(trained, row, "cpu", "best")
+    assert (last.samples_seen, chosen.samples_seen) == (96, best)
+    assert best < 96
+    weights = zip(last.unet1.parameters(), chosen.unet1.parameters(), strict=True)
+    assert any(not a.equal(b) for a, b in weights)
+    with trained.engine.begin() as connection:
+        connection.exec_driver_sql(f"DELETE FROM checkpoint WHERE role = 'best' AND run_id = {row['id']}")
+    with pytest.raises(CheckpointError, match="never validated"):
+        load_run(trained, row, "cpu", "best")

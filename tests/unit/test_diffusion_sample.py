@@ -12,7 +12,7 @@ import torch
 
 from slf_store.diffusion.config import preset
 from slf_store.diffusion.memory import MOST_ROWS, RowLimit, plan_rows
-from slf_store.diffusion.sample import SampleNoise, generate, guide_output, sample_unet
+from slf_store.diffusion.sample import SampleNoise, generate, guide_output, sample_scales, sample_unet, to_uint8
 from slf_store.diffusion.schedule import NoiseSchedule, threshold
 from slf_store.diffusion.unet import SlfUnet
 from slf_store.errors import ConfigError
@@ -58,6 +58,21 @@ def test_noise_is_exactly_the_clips_own() -> None:
     many, one = SampleNoise([1, 2, 3]), SampleNoise([2])
     for shape in ((3, 32, 32), (3, 8, 8)):
         assert torch.equal(many.draw(*shape)[1], one.draw(*shape)[0])
+
+
+def test_without_conditioning_every_scale_is_one_face_made_once(
+    unets: tuple[SlfUnet, SlfUnet], rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    conditioning, mask, guide = rows
+    hidden, seeds, scales = torch.zeros_like(mask), range(5), (0.0, 1.0, 3.0)
+    noise, image = SampleNoise(seeds), guide
+    for unet in unets:  # the plain way
+        image = sample_scales(unet, conditioning, hidden, image, scales=scales, noise=noise, steps=2)
+    limit = RowLimit(5)
+    faces = generate(*unets, conditioning, hidden, guide, scales=scales, seeds=seeds, steps=2, limit=limit)
+    assert (faces.int() - to_uint8(image).int()).abs().max() <= 1
+    assert torch.equal(faces[0], faces[2])
+    assert not torch.equal(faces[0], generate(*unets, conditioning, mask, guide, seeds=seeds, steps=2)[0])
 
 
 @pytest.mark.parametrize("steps", [1, 5])
@@ -192,7 +207,7 @@ torch.set_num_threads(1)
 config, rows = preset("tiny").unet2, 160
 planned, unet = row_bytes(config), SlfUnet(config).eval()
 def call(n):
-    condition = Condition(torch.zeros(n, 1 + config.latents, config.cond_dim), torch.zeros(n, 4 * config.channels[0]))
+    condition = Condition(torch.zeros(n, 1 + config.latents, config.cond_dim), torch.zeros(n, config.vector_dim))
     with torch.inference_mode():
         unet.denoise(torch.zeros(n, 3, 128, 128), torch.zeros(n), condition, torch.zeros(n, 3, 32, 32))
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024

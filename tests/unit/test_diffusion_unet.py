@@ -104,14 +104,6 @@ def test_untrained_unet2_is_plain_enlarging() -> None:
     torch.testing.assert_close(output, expected)
 
 
-@pytest.mark.parametrize(("which", "parameters"), [(1, 841e6), (2, 739e6)])
-def test_paper_preset_has_its_size(which: int, parameters: float) -> None:
-    config = preset("paper").unet(1 if which == 1 else 2)
-    with torch.device("meta"):
-        unet = SlfUnet(config)
-    assert sum(p.numel() for p in unet.parameters()) == pytest.approx(parameters, rel=0.01)
-
-
 @pytest.mark.integration
 @pytest.mark.parametrize("which", [1, 2])
 def test_paper_preset_takes_a_real_step(which: int) -> None:

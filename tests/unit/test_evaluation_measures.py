@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import combinations, product
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slf_store.evaluation.chance import chance_recall, hit_probability, hits_distribution
-from slf_store.evaluation.chart import Curve, recall_chart
+from slf_store.evaluation.candidates import propose
+from slf_store.evaluation.chance import chance_identity_recall, chance_recall, hit_probability, hits_distribution
 from slf_store.evaluation.fidelity import K1, K2, PEAK, SIGMA, psnr, ssim
-from slf_store.evaluation.html import Html, facts, table, tag
-from slf_store.evaluation.interval import bootstrap_mean
+from slf_store.evaluation.frechet import frechet_distance, frechet_estimate
+from slf_store.evaluation.html import Html, facts, tag
+from slf_store.evaluation.interval import bootstrap_mean, bootstrap_means
+from slf_store.evaluation.paired import sign_flip_p
 
 
 def noise(seed: int, size: int = 24) -> np.ndarray:
@@ -147,16 +150,83 @@ def test_bootstrap_of_nothing_is_refused() -> None:
         bootstrap_mean(np.zeros(0), np.zeros(0), seed=0)
 
 
+def test_bootstrap_of_many_columns_is_that_of_each() -> None:
+    values, people = np.random.default_rng(2).random((30, 3)), np.arange(30) // 2
+    for found, column in zip(bootstrap_means(values, people, seed=3), values.T, strict=True):
+        assert asdict(found) == pytest.approx(asdict(bootstrap_mean(column, people, seed=3)), rel=1e-12)
+
+
+def test_chance_by_identity_is_what_simulation_gives() -> None:
+    gallery = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])
+    probes = np.array([0, 0, 0, 1, 2, 2])
+    generator = np.random.default_rng(0)
+    drawn = gallery[generator.permuted(np.tile(np.arange(10), (20_000, len(probes), 1)), axis=2)[:, :, :3]]
+    hits = (drawn == probes[:, None]).any(axis=2)
+    by_person = np.mean([hits[:, probes == person].mean(axis=1) for person in (0, 1, 2)], axis=0)
+    chance = chance_identity_recall((gallery == probes[:, None]).sum(axis=1), probes, 10, 3)
+    assert chance.value == pytest.approx(by_person.mean(), abs=0.005)
+    assert (chance.high - chance.low) / 2 / 1.96 == pytest.approx(by_person.std(), rel=0.03)
+    assert chance.n == 3
+
+
+@pytest.mark.parametrize("faces", [5, 40])
+def test_the_frechet_distance_is_that_of_its_definition(faces: int) -> None:
+    """Also with fewer faces than dimensions, where the covariances are singular."""
+    linalg = pytest.importorskip("scipy.linalg")
+    generator = np.random.default_rng(faces)
+    one, two = generator.normal(size=(faces, 12)), generator.normal(size=(30, 12)) * 2 + 0.3
+    a, b = np.cov(one, rowvar=False), np.cov(two, rowvar=False)
+    root = linalg.sqrtm(a @ b + 1e-12 * np.eye(12)).real
+    expected = ((one.mean(axis=0) - two.mean(axis=0)) ** 2).sum() + np.trace(a + b - 2 * root)
+    assert frechet_distance(one, two) == pytest.approx(expected, rel=1e-4)
+    assert frechet_distance(two, two) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_frechet_interval_holds_what_other_people_give() -> None:
+    generator = np.random.default_rng(0)
+    gallery = generator.normal(size=(300, 6))
+    estimates = [
+        frechet_estimate(generator.normal(size=(80, 6)) + 0.5, np.arange(80), gallery, seed=0) for _ in range(40)
+    ]
+    values = np.array([found.value for found in estimates if found is not None])
+    inside = np.mean([found.low <= values.mean() <= found.high for found in estimates if found is not None])
+    assert inside >= 0.85
+    assert frechet_estimate(gallery[:2], np.arange(2), gallery, seed=0) is None
+
+
+@pytest.mark.parametrize("differences", [[2, -1, 3, 0, -2, 1], [1, 1, 1, 1, 1], [0, 0], [4, -4, 1]])
+def test_p_is_the_share_of_sign_flips_that_are_as_extreme(differences: list[int]) -> None:
+    d = np.array(differences, float) / 4
+    sums = np.array([np.dot(signs, d) for signs in product((1, -1), repeat=len(d))])
+    exact = np.mean(np.abs(sums) >= abs(d.sum()) - 1e-12)
+    assert sign_flip_p(d, whole=4) == (pytest.approx(exact), "exact")
+    p, test = sign_flip_p(d)
+    assert test == "random"
+    assert p == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_no_face_that_is_not_proposed_is_nearer_than_the_floor(distance: str) -> None:
+    generator = np.random.default_rng(7)
+    gallery = generator.normal(size=(400, 96)).astype(np.float32)
+    gallery[10:20] = gallery[0]  # equal faces
+    probes = (gallery[:50] + generator.normal(size=(50, 96)) * 0.7).astype(np.float32)
+    found, floor = propose(probes, gallery, 12, distance)
+    wide, real = probes.astype(np.float64), gallery.astype(np.float64)
+    if distance == "euclidean":
+        far = np.sqrt(((wide[:, None] - real) ** 2).sum(axis=2))
+    else:
+        far = 1 - wide @ real.T / np.outer(np.linalg.norm(wide, axis=1), np.linalg.norm(real, axis=1))
+    rest = far.copy()
+    np.put_along_axis(rest, found, np.inf, axis=1)
+    assert (floor <= rest.min(axis=1)).all()
+    assert (rest.min(axis=1) - floor < 1e-3 * far.max()).all()  # and not far below it
+    assert (np.take_along_axis(far, found, axis=1).max(axis=1) <= rest.min(axis=1) + 1e-6).all()
+
+
 def test_text_in_html_is_escaped_everywhere() -> None:
     evil = '<script>"&'
-    for made in (tag("p", evil, title=evil), table([evil], [[evil]], evil), facts([(evil, evil)])):
+    for made in (tag("p", evil, title=evil), facts([(evil, evil)])):
         assert isinstance(made, Html)
         assert "<script>" not in made
         assert "&lt;script&gt;" in made
-
-
-def test_chart_names_every_curve_without_overlap() -> None:
-    curves = [Curve(name, "series-1", [(1, 0.1, 0.0, 0.2), (10, 0.5, 0.4, 0.6)]) for name in ("a<b", "c", "d")]
-    chart = recall_chart(curves)
-    assert "a&lt;b" in chart
-    assert chart.count("<polyline") == 3

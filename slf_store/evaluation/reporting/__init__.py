@@ -1,0 +1,1 @@
+"""The report on paper and on screen: tables, figures, findings."""
