@@ -75,6 +75,7 @@ def evaluations(store: Store) -> Iterator[Store]:
                         connection.execute(EMBED, {"generation": generation, "model": model, "vector": vector})
             evaluate(store, run, TRAIN, part="validation", baselines=False)
             evaluate(store, run, TEST, baselines=system == "full-input")
+        evaluate(store, "explored-full", TEST, scales=SCALES[:1], baselines=False, distance="cosine")
         yield store
     finally:
         with store.engine.begin() as connection:

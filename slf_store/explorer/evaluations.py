@@ -15,27 +15,29 @@ from slf_store.explorer.chart import Axes, Line, chart
 from slf_store.explorer.explorer import PAGE, Explorer, number
 
 LIST = """
-    -- A line for each run, gallery, part and embedding; of its own system the best scale, chance beside.
-    SELECT run, gallery, part, embedding, max(n) AS probes, max(gallery_faces) AS gallery_faces,
+    -- A line for each run, gallery, part, embedding and distance; of its own system the best scale, chance beside.
+    SELECT run, gallery, part, embedding, distance, max(n) AS probes, max(gallery_faces) AS gallery_faces,
            count(DISTINCT (system, scale, seed, steps)) AS evaluations,
            max(recall) FILTER (WHERE k = 1 AND system NOT IN ('random', 'bicubic-8x8', 'real-vs-real')) AS recall_1,
            max(recall) FILTER (WHERE k = 10 AND system NOT IN ('random', 'bicubic-8x8', 'real-vs-real')) AS recall_10,
            max(recall) FILTER (WHERE k = 10 AND system = 'random') AS random_10,
            max(recall) FILTER (WHERE k = 10 AND system = 'real-vs-real') AS real_10,
            max(created_at) AS measured_at
-    FROM recall_at_k GROUP BY run, gallery, part, embedding
-    ORDER BY run, gallery, part, embedding LIMIT :limit OFFSET :offset
+    FROM recall_at_k GROUP BY run, gallery, part, embedding, distance
+    ORDER BY run, gallery, part, embedding, distance LIMIT :limit OFFSET :offset
 """
 RECALL = """
     SELECT system, scale, seed, steps, k, recall, ci_low, ci_high, n, undetected, gallery_faces, checkpoint_samples,
            snapshot_hash
     FROM recall_at_k
     WHERE run = :run AND gallery = :gallery AND part = :part AND embedding = :embedding
+      AND distance = :distance
     ORDER BY system IN ('random', 'bicubic-8x8', 'real-vs-real'), system, scale, seed, steps, k
 """
 FIDELITY = """
     SELECT system, scale, seed, steps, metric, value, ci_low, ci_high, n FROM fidelity
-    WHERE run = :run AND gallery = :gallery AND part = :part ORDER BY system, scale, seed, steps, metric
+    WHERE run = :run AND gallery = :gallery AND part = :part AND distance = :distance
+    ORDER BY system, scale, seed, steps, metric
 """
 KEYS = """
     -- For those who may see faces: the evaluations' numbers, to link to their matches.
@@ -45,10 +47,12 @@ KEYS = """
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
     JOIN constituent ON constituent.id = evaluation.constituent_id
     WHERE run.name = :run AND gallery.name = :gallery AND evaluation.part = :part AND constituent.name = :embedding
+      AND evaluation.distance = :distance
 """
 ONE = """
     SELECT evaluation.id, run.id AS run_id, run.name AS run, evaluation.system, evaluation.scale, evaluation.seed,
-           evaluation.steps, evaluation.part, evaluation.probes, evaluation.gallery_faces, evaluation.undetected,
+           evaluation.steps, evaluation.part, evaluation.distance, evaluation.probes, evaluation.gallery_faces,
+           evaluation.undetected,
            gallery.name AS gallery, gallery.id AS gallery_id, constituent.name AS embedding
     FROM evaluation
     JOIN run ON run.id = evaluation.run_id
@@ -108,7 +112,7 @@ def evaluations(explorer: Explorer, request: Request) -> Response:
 
 def curves(explorer: Explorer, request: Request) -> Response:
     """Recall over k of one run on one gallery, and pixel measures; from the public views, as every role sees them."""
-    asked = {name: request.query_params.get(name, "") for name in ("run", "gallery", "part", "embedding")}
+    asked = {name: request.query_params.get(name, "") for name in ("run", "gallery", "part", "embedding", "distance")}
     rows = explorer.rows(RECALL, **asked)
     if not rows:
         raise NotFoundInStore("Nothing was evaluated under these names.", hint="see /evaluations")

@@ -49,12 +49,13 @@ FACES = """
     ORDER BY generation.clip_id, generation.scale, generation.seed, generation.steps LIMIT :limit OFFSET :offset
 """
 EVALUATIONS = """
-    SELECT DISTINCT run.name AS run, gallery.name AS gallery, evaluation.part, constituent.name AS embedding
+    SELECT DISTINCT run.name AS run, gallery.name AS gallery, evaluation.part, constituent.name AS embedding,
+           evaluation.distance
     FROM evaluation
     JOIN run ON run.id = evaluation.run_id
     JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
     JOIN constituent ON constituent.id = evaluation.constituent_id
-    WHERE run.id = :run ORDER BY gallery, part, embedding
+    WHERE run.id = :run ORDER BY gallery, part, embedding, distance
 """
 
 

@@ -67,6 +67,7 @@ def keys(evaluated: Store) -> SimpleNamespace:
            JOIN snapshot ON snapshot.id = gallery_id AND snapshot.name = :test
            JOIN snapshot_clip ON snapshot_clip.snapshot_id = snapshot.id AND snapshot_clip.clip_id = generation.clip_id
            WHERE run.name = 'explored-full' AND generation.scale = 1 AND method = 'diffusion' AND evaluation.scale = 1
+             AND evaluation.distance = 'euclidean'
            ORDER BY generation.id LIMIT 1""",
         test=TEST,
     )
@@ -74,7 +75,7 @@ def keys(evaluated: Store) -> SimpleNamespace:
 
 
 def curves(keys: SimpleNamespace) -> str:
-    return f"/evaluations/curves?run=explored-full&gallery={TEST}&part=all&embedding=face_dlib"
+    return f"/evaluations/curves?run=explored-full&gallery={TEST}&part=all&embedding=face_dlib&distance=euclidean"
 
 
 def test_every_page_opens_and_asks_nobody_else(researcher: TestClient, keys: SimpleNamespace) -> None:
@@ -105,6 +106,7 @@ def test_every_page_opens_and_asks_nobody_else(researcher: TestClient, keys: Sim
     for address in sorted(linked):
         assert researcher.get(address.replace("&amp;", "&")).status_code == 200, address
     assert f"/runs/{keys.run}/grids/unet1-480.png" in linked
+    assert {address.rpartition("=")[2] for address in linked if "explored-full" in address} == {"euclidean", "cosine"}
     assert researcher.head("/").status_code == 200
 
 
