@@ -106,9 +106,9 @@ FILL = {
         FROM evaluation, (VALUES ('recall', 1), ('recall', 3), ('recall', 5), ('recall', 10), ('identity_recall', 1),
                                  ('identity_recall', 3), ('identity_recall', 5), ('identity_recall', 10), ('psnr', 0),
                                  ('ssim', 0), ('frechet', 0)) AS kind (name, k);
-        INSERT INTO group_metric (evaluation_id, attribute, label, name, k, value, ci_low, ci_high, n, identities,
-                                  source)
-        SELECT evaluation.id, attribute, label, name, k, random(), 0, 1, 20, 20, 'made'
+        INSERT INTO group_metric (evaluation_id, attribute, label, name, k, truth, estimator, value, ci_low, ci_high, n,
+                                  identities, source)
+        SELECT evaluation.id, attribute, label, name, k, 'none', 'none', random(), 0, 1, 20, 20, 'made'
         FROM evaluation,
              (VALUES ('gender', ARRAY['f', 'm']), ('age_group', ARRAY['10s', '20s', '30s', '40s', '50s', '60s', '70s']),
                      ('ethnicity', ARRAY['asian', 'black', 'indian', 'latino hispanic', 'middle eastern', 'white']),

@@ -213,6 +213,8 @@ SELECT run.name               AS run,
        group_metric.identities,
        group_metric.identities < 10 AS small,
        group_metric.source,
+       group_metric.truth,
+       group_metric.estimator,
        gallery.name           AS gallery,
        evaluation.part,
        constituent.name       AS embedding,
@@ -231,7 +233,7 @@ COMMENT ON COLUMN metric_by_group.system IS 'System trained, or a baseline: rand
 COMMENT ON COLUMN metric_by_group.scale IS 'Conditional scale; 0 for baselines.';
 COMMENT ON COLUMN metric_by_group.attribute IS 'gender | age_group | ethnicity | language.';
 COMMENT ON COLUMN metric_by_group.label IS 'The group: f, 30s, ...; unknown where nobody states the attribute.';
-COMMENT ON COLUMN metric_by_group.metric IS 'recall | detected (share of probes with a detected face) | psnr (dB) | ssim.';
+COMMENT ON COLUMN metric_by_group.metric IS 'recall | detected (share of probes with a detected face) | psnr (dB) | ssim | gender_recall | ethnicity_recall | age_group_recall | age_error (root mean square, years).';
 COMMENT ON COLUMN metric_by_group.k IS 'Matches looked at; 0 where the metric has no k.';
 COMMENT ON COLUMN metric_by_group.value IS 'Mean over the probes of the group.';
 COMMENT ON COLUMN metric_by_group.ci_low IS 'Lower end of the 95 % interval (bootstrap over people; of random: where chance lies).';
@@ -240,6 +242,8 @@ COMMENT ON COLUMN metric_by_group.n IS 'Probes of the group.';
 COMMENT ON COLUMN metric_by_group.identities IS 'People in the group.';
 COMMENT ON COLUMN metric_by_group.small IS 'Fewer than 10 people: show it greyed, conclude nothing from it.';
 COMMENT ON COLUMN metric_by_group.source IS 'Who states the attribute: metadata, or a constituent (an estimate); none for unknown.';
+COMMENT ON COLUMN metric_by_group.truth IS 'Of the last four metrics: who states the real person''s attribute; none for the others.';
+COMMENT ON COLUMN metric_by_group.estimator IS 'Of the last four metrics: constituent that looked at the generated face; none for the others.';
 COMMENT ON COLUMN metric_by_group.gallery IS 'Snapshot searched in.';
 COMMENT ON COLUMN metric_by_group.part IS 'Part of it.';
 COMMENT ON COLUMN metric_by_group.embedding IS 'Face embedding constituent.';

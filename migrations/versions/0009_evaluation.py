@@ -103,8 +103,20 @@ def upgrade() -> None:
         _evaluation(),
         sa.Column("attribute", sa.String(), nullable=False),
         sa.Column("label", sa.String(), nullable=False, comment="the group; unknown where nobody states it"),
-        sa.Column("name", sa.String(), nullable=False, comment="recall | psnr | ssim | detected"),
+        sa.Column(
+            "name",
+            sa.String(),
+            nullable=False,
+            comment="recall | detected | psnr | ssim | gender_recall | ethnicity_recall | age_group_recall | age_error",
+        ),
         sa.Column("k", sa.Integer(), nullable=False, comment="0 where the metric has none"),
+        sa.Column("truth", sa.String(), nullable=False, comment="as attribute_metric.truth; none for other metrics"),
+        sa.Column(
+            "estimator",
+            sa.String(),
+            nullable=False,
+            comment="as attribute_metric.estimator; none for other metrics",
+        ),
         *_estimate(),
         sa.Column("identities", sa.Integer(), nullable=False, comment="people in the group"),
         sa.Column(
@@ -114,7 +126,9 @@ def upgrade() -> None:
             "attribute in ('gender', 'ethnicity', 'age_group', 'language')", name=op.f("ck_group_metric_attribute")
         ),
         _evaluation_key("group_metric"),
-        sa.PrimaryKeyConstraint("evaluation_id", "attribute", "label", "name", "k", name=op.f("pk_group_metric")),
+        sa.PrimaryKeyConstraint(
+            "evaluation_id", "attribute", "label", "name", "k", "truth", "estimator", name=op.f("pk_group_metric")
+        ),
     )
     _run((SQL / "0009_evaluation.sql").read_text("utf-8"))
 

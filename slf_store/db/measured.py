@@ -61,8 +61,15 @@ class GroupMetric(Base):
     evaluation_id: Mapped[Big] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), primary_key=True)
     attribute: Mapped[str] = mapped_column(primary_key=True)
     label: Mapped[str] = mapped_column(primary_key=True, comment="the group; unknown where nobody states it")
-    name: Mapped[str] = mapped_column(primary_key=True, comment="recall | psnr | ssim | detected")
+    name: Mapped[str] = mapped_column(
+        primary_key=True,
+        comment="recall | detected | psnr | ssim | gender_recall | ethnicity_recall | age_group_recall | age_error",
+    )
     k: Mapped[int] = mapped_column(primary_key=True, comment="0 where the metric has none")
+    truth: Mapped[str] = mapped_column(primary_key=True, comment="as attribute_metric.truth; none for other metrics")
+    estimator: Mapped[str] = mapped_column(
+        primary_key=True, comment="as attribute_metric.estimator; none for other metrics"
+    )
     value: Mapped[float]
     ci_low: Mapped[float] = mapped_column(comment="95 % interval")
     ci_high: Mapped[float]

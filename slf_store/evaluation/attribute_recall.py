@@ -67,10 +67,35 @@ class Truths:
         return [name for name in (*RECALLED, "age") if any(_value(one, name) is not None for one in said)]
 
 
-def attribute_rows(
-    connection: Connection, probes: Probes, truths: Truths, estimator: Estimator, *, seed: int
-) -> list[dict[str, Any]]:
-    """Recall of gender, ethnicity and age group (decades), and the root mean square error of the age.
+@dataclass(frozen=True)
+class Scored:
+    """One attribute of every probe, as an estimator sees it, against one truth.
+
+    Attributes:
+        attribute: gender, ethnicity, age_group or age.
+        truth, estimator: who says it of the real face, and of the generated one.
+        values: (n,) float64: 1 where they agree, else 0; of age the squared difference, years². nan: no truth is
+            stated, or of age no estimate.
+        missed: probes with a truth and no estimate.
+    """
+
+    attribute: str
+    truth: str
+    estimator: str
+    values: NDArray[np.float64]
+    missed: int
+
+    def estimate(self, identities: NDArray[np.int64], members: NDArray[np.bool_], *, seed: int) -> Estimate | None:
+        """Recall, or root mean square error, of some of the probes; None where nothing is stated of them."""
+        use = members & ~np.isnan(self.values)
+        if not use.any():
+            return None
+        found = bootstrap_mean(self.values[use], identities[use], seed=seed)
+        return _root(found) if self.attribute == "age" else found
+
+
+def score(connection: Connection, probes: Probes, truths: Truths, estimator: Estimator) -> list[Scored]:
+    """Compare what an estimator says of generated faces with what is said of the real ones.
 
     The paper compares an estimator's labels of the generated face with the same estimator's labels of the real one
     (section 4); where a metadata file states an attribute, it is a second truth. A generated face in which the
@@ -78,28 +103,36 @@ def attribute_rows(
     """
     values = {"estimator": estimator.constituent_id, "generations": probes.generations.tolist()}
     said: dict[int, Said] = {row["clip_id"]: dict(row) for row in connection.execute(ESTIMATES, values).mappings()}
-    rows = []
+    scored = []
     for truth, real in truths.by.items():
-        own = {"truth": truth, "estimator": estimator.name}
         for attribute in truths.stated_by(estimator.name):
             pairs = [
-                (identity, _value(said.get(clip, {}), attribute), _value(real.get(clip, {}), attribute))
-                for clip, identity in zip(probes.clips.tolist(), probes.identities.tolist(), strict=True)
+                (_value(said.get(clip, {}), attribute), _value(real.get(clip, {}), attribute))
+                for clip in probes.clips.tolist()
             ]
-            pairs = [pair for pair in pairs if pair[2] is not None]
-            missed = sum(estimated is None for _, estimated, _ in pairs)
-            if attribute == "age":
-                pairs = [pair for pair in pairs if pair[1] is not None]
-            if not pairs:
-                continue
-            people = np.array([identity for identity, _, _ in pairs])
-            if attribute == "age":
-                squared = np.array([(estimated - stated) ** 2 for _, estimated, stated in pairs])
-                found = _root(bootstrap_mean(squared, people, seed=seed))
-            else:
-                hits = np.array([estimated == stated for _, estimated, stated in pairs])
-                found = bootstrap_mean(hits, people, seed=seed)
-            rows.append({**own, "attribute": attribute, "missed": missed, **_shown(found)})
+            missed = sum(estimated is None and stated is not None for estimated, stated in pairs)
+            scores = np.array([_compared(attribute, *pair) for pair in pairs], np.float64)
+            scored.append(Scored(attribute, truth, estimator.name, scores, missed))
+    return scored
+
+
+def _compared(attribute: str, estimated: Any, stated: Any) -> float:
+    if stated is None or (attribute == "age" and estimated is None):
+        return float("nan")
+    return float((estimated - stated) ** 2) if attribute == "age" else float(estimated == stated)
+
+
+def attribute_rows(scored: Sequence[Scored], identities: NDArray[np.int64], *, seed: int) -> list[dict[str, Any]]:
+    """Rows of `attribute_metric`: recall of gender, ethnicity, age group (decades); root mean square error of age."""
+    everybody = np.ones(len(identities), bool)
+    rows = []
+    for one in scored:
+        found = one.estimate(identities, everybody, seed=seed)
+        if found is not None:
+            rows.append(
+                {"attribute": one.attribute, "truth": one.truth, "estimator": one.estimator, "missed": one.missed}
+                | _shown(found)
+            )
     return rows
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from slf_store.evaluation.attribute_recall import Scored
 from slf_store.evaluation.chance import chance_recall
 from slf_store.evaluation.interval import Estimate, bootstrap_means
 from slf_store.evaluation.outcomes import Outcomes
@@ -19,7 +20,7 @@ ATTRIBUTES = ("gender", "age_group", "ethnicity", "language")
 UNKNOWN = "unknown"
 """Label of the probes whose attribute nobody states."""
 NOBODY = "none"
-"""Source of that label."""
+"""Source of that label; truth and estimator of a metric that has none."""
 
 LABELS = text("""
     -- Attributes of clips as the view `clips` prefers them, and who states them.
@@ -29,8 +30,10 @@ LABELS = text("""
 """)
 
 KEEP = text("""
-    INSERT INTO group_metric (evaluation_id, attribute, label, name, k, value, ci_low, ci_high, n, identities, source)
-    VALUES (:evaluation, :attribute, :label, :name, :k, :value, :low, :high, :n, :identities, :source)
+    INSERT INTO group_metric (evaluation_id, attribute, label, name, k, truth, estimator, value, ci_low, ci_high, n,
+                              identities, source)
+    VALUES (:evaluation, :attribute, :label, :name, :k, :truth, :estimator, :value, :low, :high, :n, :identities,
+            :source)
 """)
 
 
@@ -96,6 +99,21 @@ def group_rows(
     return rows
 
 
+def attribute_group_rows(
+    groups: Sequence[Group], scored: Sequence[Scored], identities: NDArray[np.int64], *, seed: int
+) -> list[dict[str, Any]]:
+    """Recall of gender, ethnicity and age group, and the age error, of each group: rows of `group_metric`."""
+    rows = []
+    for group in groups:
+        own = {**_shown(group), "identities": len(np.unique(identities[group.members]))}
+        for one in scored:
+            found = one.estimate(identities, group.members, seed=seed)
+            if found is not None:
+                name = "age_error" if one.attribute == "age" else f"{one.attribute}_recall"
+                rows.append({**_row(own, name, 0, found), "truth": one.truth, "estimator": one.estimator})
+    return rows
+
+
 def chance_rows(
     groups: Sequence[Group],
     same: NDArray[np.int64],
@@ -117,8 +135,9 @@ def chance_rows(
 
 
 def keep_groups(connection: Connection, evaluation: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows of :func:`group_rows` or :func:`chance_rows`."""
-    connection.execute(KEEP, [{"evaluation": evaluation, **row} for row in rows])
+    """Write rows of :func:`group_rows`, :func:`attribute_group_rows` or :func:`chance_rows`."""
+    if rows:
+        connection.execute(KEEP, [{"evaluation": evaluation, **row} for row in rows])
 
 
 def _shown(group: Group) -> dict[str, Any]:
@@ -126,4 +145,5 @@ def _shown(group: Group) -> dict[str, Any]:
 
 
 def _row(own: dict[str, Any], name: str, k: int, found: Estimate) -> dict[str, Any]:
-    return {**own, "name": name, "k": k, "value": found.value, "low": found.low, "high": found.high, "n": found.n}
+    shown = {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+    return {**own, "name": name, "k": k, "truth": NOBODY, "estimator": NOBODY, **shown}

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from slf_store.errors import ConfigError
-from slf_store.evaluation.attribute_recall import Truths, attribute_rows, chance_attribute_rows, keep_attributes
+from slf_store.evaluation.attribute_recall import Truths, attribute_rows, chance_attribute_rows, keep_attributes, score
 from slf_store.evaluation.bicubic import bicubic_probes
 from slf_store.evaluation.chance import chance_identity_recall, chance_recall
 from slf_store.evaluation.embedding import Progress, embed_generations, embedding_model
 from slf_store.evaluation.estimate import Estimator, estimate_generations, find_estimators
 from slf_store.evaluation.frechet import frechet_estimate
 from slf_store.evaluation.gallery import Gallery, generated_vectors, open_gallery, real_vectors
-from slf_store.evaluation.groups import chance_rows, find_groups, group_rows, keep_groups
+from slf_store.evaluation.groups import attribute_group_rows, chance_rows, find_groups, group_rows, keep_groups
 from slf_store.evaluation.interval import Estimate, bootstrap_means, identity_means
 from slf_store.evaluation.likeness import measure_likeness
 from slf_store.evaluation.matching import MATCH, match
@@ -171,10 +171,10 @@ class _Measurement:
             groups = find_groups(connection, probes.clips)
             keep_groups(connection, evaluation, group_rows(groups, outcomes, probes.identities, KS, seed=seed))
             for estimator in self.estimators if len(probes.generations) else ():
-                truths = Truths.read(connection, probes.clips, estimator)
-                keep_attributes(
-                    connection, evaluation, attribute_rows(connection, probes, truths, estimator, seed=seed)
-                )
+                scored = score(connection, probes, Truths.read(connection, probes.clips, estimator), estimator)
+                keep_attributes(connection, evaluation, attribute_rows(scored, probes.identities, seed=seed))
+                rows = attribute_group_rows(groups, scored, probes.identities, seed=seed)
+                keep_groups(connection, evaluation, rows)
         return row | _named(metrics)
 
     def record_chance(self, probes: Probes) -> dict[str, Any]:

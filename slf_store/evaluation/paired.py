@@ -56,7 +56,7 @@ OUTCOMES = text("""
 COUNTED = (*(f"recall@{k}" for k in KS), "mean recall")
 METRICS = (*COUNTED, "psnr", "ssim")
 
-NAME = re.compile(r"(?P<run>[^@:]+)(:(?P<baseline>[^@:]+))?(@(?P<scale>[0-9.]+))?")
+NAME = re.compile(r"(?P<run>[^@:]+)(:(?P<baseline>[^@:]+))?(@(?P<scale>\d+(\.\d+)?))?")
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,16 @@ def test_attributes_of_generated_faces_are_compared_with_both_truths(world: Worl
     assert random["value"] == pytest.approx(np.sqrt(np.mean((everybody[:, None] - everybody) ** 2)))
     assert rows["bicubic-8x8", "gender", "age_gender"]["value"] == 0
     assert not [key for key in rows if key[1] == "ethnicity"]  # nobody states it
+    by_group = {(r["label"], r["metric"], r["truth"]): r for r in world.store.query(
+        "SELECT * FROM metric_by_group WHERE attribute = 'gender' AND system = 'full-input' AND scale = 1 AND seed = 0"
+        " AND distance = 'euclidean' AND estimator = 'age_gender'")}  # fmt: skip
+    stated = [i for i in GALLERY if i // 4 % 2 and i // 4 != 7]
+    found = by_group["f", "gender_recall", "metadata"]
+    assert found["value"] == pytest.approx(np.mean([said[world.clips[i]][1] == "f" for i in stated]))
+    assert (found["n"], found["identities"]) == (len(stated), 5)  # the eighth person is f to the estimator, once
+    women = stated + [i for i in GALLERY if i // 4 == 7 and i % 3]
+    errors = [said[world.clips[i]][0] - AGES[i] for i in women if i not in UNDETECTED]
+    assert by_group["f", "age_error", "age_gender"]["value"] == pytest.approx(np.sqrt(np.mean(np.square(errors))))
 
 
 def test_the_frechet_distance_is_that_of_the_stored_vectors(world: World) -> None:
