@@ -214,5 +214,5 @@ def _place(result: Result) -> tuple[str, ...]:
 
 def _baselines(results: Sequence[Result], place: tuple[str, ...]) -> dict[str, Result]:
     here = [r for r in results if r.is_baseline and _place(r) == place]
-    found = {r.system: r for r in here}
+    found = {r.system: r for r in sorted(here, key=lambda r: r.created_at)}  # the newest
     return {name: found[name] for name in (*BASELINES, *sorted(set(found) - set(BASELINES))) if name in found}
