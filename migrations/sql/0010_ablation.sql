@@ -2,7 +2,8 @@
 
 CREATE VIEW chosen_scale AS
 WITH tried AS (
-    SELECT evaluation.run_id, evaluation.scale, avg(metric.value) AS recall, max(evaluation.id) AS evaluation_id
+    SELECT evaluation.run_id, constituent.name AS embedding, evaluation.scale, avg(metric.value) AS recall,
+           max(evaluation.id) AS evaluation_id
     FROM evaluation
     JOIN run ON run.id = evaluation.run_id
     JOIN constituent ON constituent.id = evaluation.constituent_id
@@ -12,14 +13,15 @@ WITH tried AS (
       AND evaluation.system = run.system
       AND constituent.status = 'active'
       AND evaluation.distance = 'euclidean'
-    GROUP BY evaluation.run_id, evaluation.scale
+    GROUP BY evaluation.run_id, constituent.name, evaluation.scale
 ), best AS (
-    SELECT DISTINCT ON (run_id) run_id, scale, recall, evaluation_id,
-           count(*) OVER (PARTITION BY run_id) AS scales_tried
+    SELECT DISTINCT ON (run_id, embedding) run_id, embedding, scale, recall, evaluation_id,
+           count(*) OVER (PARTITION BY run_id, embedding) AS scales_tried
     FROM tried
-    ORDER BY run_id, recall DESC, scale
+    ORDER BY run_id, embedding, recall DESC, scale
 )
 SELECT run.name                                     AS run,
+       best.embedding,
        best.scale,
        best.recall,
        best.scales_tried
@@ -30,13 +32,15 @@ WHERE NOT EXISTS (SELECT FROM probe
                   JOIN video ON video.id = clip.video_id
                   WHERE probe.evaluation_id = best.evaluation_id AND video.split = 'test');
 
-COMMENT ON VIEW chosen_scale IS 'The conditional scale of each run: highest mean of recall@1, 3, 5 and 10 on the validation identities of the snapshot it was trained on, the smallest of equals. Never chosen on clips of the test split.';
+COMMENT ON VIEW chosen_scale IS 'The conditional scale of each run: highest mean of recall@1, 3, 5 and 10 on the validation identities of the snapshot it was trained on, the smallest of equals; for each face embedding. Never chosen on clips of the test split.';
 COMMENT ON COLUMN chosen_scale.run IS 'Training run.';
+COMMENT ON COLUMN chosen_scale.embedding IS 'Face embedding constituent that says so, by Euclidean distance.';
 COMMENT ON COLUMN chosen_scale.scale IS 'Chosen conditional scale.';
 COMMENT ON COLUMN chosen_scale.recall IS 'Mean recall over k at that scale on the validation identities, 0 to 1.';
 COMMENT ON COLUMN chosen_scale.scales_tried IS 'Scales it was chosen from.';
 
 CREATE VIEW scale_sweep AS
+WITH choice AS MATERIALIZED (SELECT * FROM chosen_scale)
 SELECT run.name                                     AS run,
        run.system,
        run.seed                                     AS run_seed,
@@ -56,14 +60,17 @@ SELECT run.name                                     AS run,
        metric.ci_high,
        metric.n,
        evaluation.undetected,
-       coalesce(chosen_scale.scale = evaluation.scale, false) AS chosen
+       coalesce(chosen.scale = evaluation.scale, false) AS chosen
 FROM evaluation
 JOIN run ON run.id = evaluation.run_id AND run.system = evaluation.system
 JOIN snapshot trained ON trained.id = run.snapshot_id
 JOIN snapshot gallery ON gallery.id = evaluation.gallery_id
 JOIN constituent ON constituent.id = evaluation.constituent_id
 JOIN metric ON metric.evaluation_id = evaluation.id
-LEFT JOIN chosen_scale ON chosen_scale.run = run.name;
+LEFT JOIN LATERAL (
+    -- By the same face embedding, else by another.
+    SELECT scale FROM choice WHERE choice.run = run.name ORDER BY embedding <> constituent.name, embedding LIMIT 1
+) chosen ON true;
 
 COMMENT ON VIEW scale_sweep IS 'Every number of every run over the conditional scale (paper, Table 8 and Fig. 8).';
 COMMENT ON COLUMN scale_sweep.run IS 'Training run.';
@@ -88,17 +95,22 @@ COMMENT ON COLUMN scale_sweep.undetected IS 'Probes without a detected face (mis
 COMMENT ON COLUMN scale_sweep.chosen IS 'Whether the scale is the run''s chosen one (view chosen_scale).';
 
 CREATE VIEW recall_increase AS
-WITH measured AS (
+WITH choice AS MATERIALIZED (SELECT * FROM chosen_scale),
+measured AS (
     -- Recall of each run on each gallery but its own training snapshot.
     SELECT run.id AS run_id, run.name, run.system, run.inputs, run.guide, run.snapshot_id, run.preset,
            run.seed AS run_seed, evaluation.gallery_id, evaluation.part, evaluation.constituent_id, evaluation.distance,
            evaluation.steps, evaluation.scale, evaluation.checkpoint_samples, metric.k, metric.value,
-           chosen_scale.scale AS chosen,
+           chosen.scale AS chosen,
            min(evaluation.scale) OVER same AS smallest, max(evaluation.scale) OVER same AS largest
     FROM evaluation
     JOIN run ON run.id = evaluation.run_id AND run.system = evaluation.system
     JOIN metric ON metric.evaluation_id = evaluation.id AND metric.name = 'recall'
-    LEFT JOIN chosen_scale ON chosen_scale.run = run.name
+    JOIN constituent ON constituent.id = evaluation.constituent_id
+    LEFT JOIN LATERAL (
+        -- By the same face embedding, else by another.
+        SELECT scale FROM choice WHERE choice.run = run.name ORDER BY embedding <> constituent.name, embedding LIMIT 1
+    ) chosen ON true
     WHERE evaluation.gallery_id <> run.snapshot_id
     WINDOW same AS (PARTITION BY run.id, evaluation.gallery_id, evaluation.part, evaluation.constituent_id,
                                  evaluation.distance, evaluation.steps)

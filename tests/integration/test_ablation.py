@@ -21,6 +21,7 @@ from slf_store.cli.main import app
 from slf_store.db.readonly import run_text
 from slf_store.errors import ConfigError, NotFoundInStore, SelectionError
 from slf_store.evaluation import best_scale, report
+from slf_store.evaluation.reporting.study import read_studies
 from slf_store.evaluation.significance import significance
 from slf_store.jobs.ablate import Ablation, ablate
 from slf_store.jobs.sweep import sweep
@@ -160,6 +161,37 @@ def test_the_report_has_the_papers_tables_and_figures_of_an_ablation(
     assert not (tmp_path / "other.html").exists()
 
 
+OTHER_MODEL = """
+    -- Another face embedding looked at one run at one scale, on validation identities and on the gallery.
+    WITH model AS (
+        INSERT INTO constituent (name, version, spec, kind, shape, dtype)
+        VALUES ('face_other', '1', '{}', 'embedding', '{512}', 'float32') RETURNING id
+    ), measured AS (
+        INSERT INTO evaluation (run_id, gallery_id, part, system, scale, seed, constituent_id, checkpoint_samples,
+                                probes, gallery_faces, undetected)
+        SELECT run_id, gallery_id, part, system, scale, seed, model.id, 9, 9, 9, 0 FROM evaluation, model
+        WHERE scale = 3 AND run_id = (SELECT id FROM run WHERE name = 'full-input-0') RETURNING id
+    )
+    INSERT INTO metric SELECT id, 'recall', 1, 0.5, 0, 1, 9 FROM measured
+"""
+
+
+def test_each_face_embedding_chooses_its_own_scale(measured: Store) -> None:
+    with measured.engine.begin() as connection:
+        connection.execute(text(OTHER_MODEL))
+    chosen = "SELECT DISTINCT embedding, scale FROM scale_sweep WHERE chosen AND run = 'full-input-0' ORDER BY 1"
+    assert [tuple(row.values()) for row in measured.query(chosen)] == [("face_dlib", 2.0), ("face_other", 3.0)]
+    dlib, other = (
+        study for study in read_studies(measured) if study.first.embedding_name in ("face_dlib", "face_other")
+    )
+    assert (dlib.chosen["full-input-0"], other.chosen["full-input-0"]) == (2.0, 3.0)
+    assert other.chosen["no-audio-0"] == 2.0  # which the other model did not look at
+    assert {(r.embedding_name, r.scale) for study in (dlib, other) for r in study.shown} == {
+        ("face_dlib", 2.0), ("face_other", 3.0),
+    }  # fmt: skip
+    assert {row["embedding"] for row in significance(measured)} == {"face_dlib"}
+
+
 def test_what_cannot_be_ablated_is_said_before_anything_is_trained(ablated: Store, variables: None) -> None:
     runs = ablated.query("SELECT count(*) FROM run")
     for plan, error, words in (
@@ -194,7 +226,7 @@ def measured(store: Store) -> Store:
         (embedding,) = connection.execute(
             text(
                 "INSERT INTO constituent (name, version, spec, kind, shape, dtype)"
-                " VALUES ('face', '1', '{}', 'embedding', '{128}', 'float32') RETURNING id"
+                " VALUES ('face_dlib', '1', '{}', 'embedding', '{128}', 'float32') RETURNING id"
             )
         ).one()
         snapshots = {

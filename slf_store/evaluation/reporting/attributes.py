@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from slf_store.evaluation.interval import Estimate
 from slf_store.evaluation.reporting.study import Result, Study
@@ -47,14 +48,7 @@ def read_attributes(study: Study, results: Sequence[Result]) -> Attributes:
     cells: dict[int, dict[str, Cell]] = {}
     heads: dict[str, None] = {}
     for row in rows:
-        named = [row["truth"]] if len(truths) > 1 else []
-        seen = (
-            sorted(estimators) if row["estimator"] == "none" else [row["estimator"]]
-        )  # random: beside every estimator
-        for estimator in seen or ["none"]:
-            by = [f"seen by {estimator}"] if len(estimators) > 1 else []
-            head = HEADS.get(row["attribute"], row["attribute"])
-            head += f" ({', '.join([*named, *by])})" if named or by else ""
+        for head in qualified(HEADS.get(row["attribute"], row["attribute"]), row, truths, estimators):
             times = 1 if row["attribute"] == "age" else 100
             estimate = Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"])
             cells.setdefault(row["evaluation_id"], {}).setdefault(head, number(estimate, 1, times))
@@ -62,3 +56,19 @@ def read_attributes(study: Study, results: Sequence[Result]) -> Attributes:
     said, saw = ", ".join(sorted(truths)), ", ".join(sorted(estimators))
     who = f"Attributes of real faces as {said} states them, of generated ones as {saw} sees them."
     return Attributes(list(heads), cells, who if rows else "")
+
+
+def qualified(head: str, row: Mapping[str, Any], truths: Collection[str], estimators: Collection[str]) -> list[str]:
+    """Heads a number stands under: with its truth and its estimator where there are several of them.
+
+    What chance gives has no estimator and stands beside each.
+
+    >>> qualified("age", {"truth": "metadata", "estimator": "none"}, ["metadata"], ["a", "b"])
+    ['age (seen by a)', 'age (seen by b)']
+    """
+    if row["truth"] == "none":
+        return [head]
+    named = [row["truth"]] if len(truths) > 1 else []
+    seen = [row["estimator"]] if row["estimator"] != "none" else sorted(estimators) or ["none"]
+    words = [[*named, *([f"seen by {estimator}"] if len(estimators) > 1 else [])] for estimator in seen]
+    return [f"{head} ({', '.join(each)})" if each else head for each in words]

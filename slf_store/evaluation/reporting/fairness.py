@@ -7,6 +7,7 @@ from typing import Any
 from slf_store.evaluation.html import Html, join, tag
 from slf_store.evaluation.interval import Estimate
 from slf_store.evaluation.reporting import metrics
+from slf_store.evaluation.reporting.attributes import qualified
 from slf_store.evaluation.reporting.study import Study
 from slf_store.evaluation.reporting.table import Cell, Table, number
 
@@ -18,9 +19,9 @@ FOLDED = 40
 
 GROUPS = """
     -- As metric_by_group has them, for some evaluations.
-    SELECT evaluation_id, attribute, label, name, k, value, ci_low, ci_high, n, identities, source
+    SELECT evaluation_id, attribute, label, name, k, truth, estimator, value, ci_low, ci_high, n, identities, source
     FROM group_metric WHERE evaluation_id = ANY(CAST(:evaluations AS bigint[]))
-    ORDER BY label = 'unknown', label, name, k
+    ORDER BY label = 'unknown', label, truth <> 'none', truth <> 'metadata', truth, name, k
 """
 CAVEATS = (
     "Groups are what a metadata file or a model says of people (the source is named), not what they say of "
@@ -60,35 +61,40 @@ def fairness(study: Study) -> tuple[Html, list[Table]]:
 
 
 def _table(attribute: str, title: str, rows: list[dict[str, Any]], names: dict[int, str]) -> Table:
-    columns = sorted({(row["name"], row["k"]) for row in rows}, key=lambda m: (m[0] != "recall", m[0], m[1]))
-    lines: dict[tuple[str, str], dict[tuple[str, int], dict[str, Any]]] = {}
+    truths = {row["truth"] for row in rows} - {"none"}
+    estimators = {row["estimator"] for row in rows} - {"none"}
+    order: dict[str, tuple[bool, bool, str, int]] = {}
+    lines: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for evaluation, name in names.items():
         for row in rows:
             if row["evaluation_id"] == evaluation:
-                lines.setdefault((name, row["label"]), {})[row["name"], row["k"]] = row
+                for head in qualified(metrics.label(row["name"], row["k"]), row, truths, estimators):
+                    lines.setdefault((name, row["label"]), {})[head] = row
+                    order[head] = (row["truth"] != "none", row["name"] != "recall", row["name"], row["k"])
+    heads = sorted(order, key=lambda head: (order[head], head))
     cells: list[list[Cell]] = []
     grey: set[int] = set()
     for (name, label), found in lines.items():
         some = next(iter(found.values()))
         if some["identities"] < MIN_PEOPLE:
             grey.add(len(cells))
-        values = [_value(found.get(column), column[0]) for column in columns]
+        values = [_value(found.get(head)) for head in heads]
         cells.append([name, label, some["identities"], *values])
     sources = sorted({row["source"] for row in rows if row["source"] != "none"})
     note = (
         f"Who says so: {', '.join(sources)}. Percent for recall and detected, with 95 % interval over people. Pale: "
         f"fewer than {MIN_PEOPLE} people, conclude nothing from it."
     )
-    heads = [metrics.label(*column) for column in columns]
     return Table(
         f"by-{attribute.replace('_', '-')}", f"By {title}.", ["System", title, "people", *heads], cells, note,
         frozenset(grey),
     )  # fmt: skip
 
 
-def _value(row: dict[str, Any] | None, name: str) -> Cell:
+def _value(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return None
+    name = row["name"]
     share = metrics.is_share(name)
     estimate = Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"])
     return number(estimate, metrics.DIGITS.get(name, 1), 100 if share else 1)

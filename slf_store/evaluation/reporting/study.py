@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slf_store.errors import NotFoundInStore
 from slf_store.evaluation.interval import Estimate
@@ -181,7 +181,7 @@ def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
         estimate = Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"])
         metrics[row["evaluation_id"]][row["name"], row["k"]] = estimate
     results = [Result(**row, metrics=metrics[row["id"]]) for row in rows]
-    chosen = {row["run"]: row["scale"] for row in store.query("SELECT run, scale FROM chosen_scale")}
+    choices = store.query("SELECT run, embedding, scale FROM chosen_scale ORDER BY embedding DESC")
     wanted = _wanted([r for r in results if not r.is_baseline and (not runs or r.run in runs)])
 
     def place(result: Result) -> tuple[str, ...]:
@@ -190,7 +190,16 @@ def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in wanted:  # in the order the runs were made
         groups.setdefault(place(result), []).append(result)
-    return [Study(store, group, _baselines(results, at[2:]), chosen, len(groups) > 1) for at, group in groups.items()]
+    return [
+        Study(store, group, _baselines(results, at[2:]), _chosen(choices, group[0].embedding_name), len(groups) > 1)
+        for at, group in groups.items()
+    ]
+
+
+def _chosen(choices: Sequence[dict[str, Any]], embedding: str) -> dict[str, float]:
+    """{run: scale}: what the same face embedding chose, else another; as the views have it."""
+    own_last = sorted(choices, key=lambda row: bool(row["embedding"] == embedding))
+    return {row["run"]: row["scale"] for row in own_last}
 
 
 def _wanted(systems: Iterable[Result]) -> list[Result]:
@@ -205,5 +214,5 @@ def _place(result: Result) -> tuple[str, ...]:
 
 def _baselines(results: Sequence[Result], place: tuple[str, ...]) -> dict[str, Result]:
     here = [r for r in results if r.is_baseline and _place(r) == place]
-    found = {r.system: r for r in here}
+    found = {r.system: r for r in sorted(here, key=lambda r: r.created_at)}  # the newest
     return {name: found[name] for name in (*BASELINES, *sorted(set(found) - set(BASELINES))) if name in found}
