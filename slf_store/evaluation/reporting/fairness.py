@@ -57,6 +57,12 @@ def fairness(study: Study) -> tuple[Html, list[Table]]:
         if len(tables[-1].rows) > FOLDED:
             shown_table = tag("details", tag("summary", f"By {title}: {len(tables[-1].rows)} rows"), shown_table)
         pieces.append(shown_table)
+    absent = [
+        study.label(result) for result in study.one_seed if result.id not in {row["evaluation_id"] for row in rows}
+    ]
+    if absent:
+        note = f"Not in these tables, as an older program measured it: {', '.join(absent)}. Run `slf evaluate` again."
+        pieces.append(tag("p", note, class_="note"))
     return join(*pieces), tables
 
 
