@@ -18,11 +18,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/slf demo
 
-test: setup browser
+test:
+	$(MAKE) --no-print-directory -j 2 setup browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # One test looks at the explorer in a real browser. Root with apt-get gets one; elsewhere that test is skipped by name.
 browser:

@@ -23,6 +23,15 @@ MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 2 * 2**30
 
 
+LONG = ("test_demo.py", "test_cli.py", "test_serve_flows.py", "test_extract.py", "test_ray.py", "test_flows.py")
+"""Files of minutes: they begin first, so that no process works on one while the others have nothing left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def media_files() -> ModuleType:
     """The module `tests/media_files.py`: tests are no package that it could be imported from."""

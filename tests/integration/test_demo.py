@@ -19,7 +19,7 @@ from pathlib import Path
 from slf_store.cli import demo
 from slf_store.cli.context import Context
 if __name__ == "__main__":
-    demo.plan_demo = lambda minutes: demo.DemoPlan(6, 3, 2, True, 1e9, (0.3, 0.3, 0.4))
+    demo.plan_demo = lambda minutes: demo.DemoPlan(6, 3, 2, False, 1e9, (0.5, 0.5, 0))
     demo.SCALES = (1.0, 2.0)
     demo.run_demo(Context(None, True, 0), Path(sys.argv[1]), 0.4, keep_server=False)
 """
@@ -40,9 +40,9 @@ def test_the_demo_runs_every_stage_and_leaves_no_server(open_folder: Path, tmp_p
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result["scale_chosen_on_validation"]) == {"full-input", "no-image-guide"}
+    assert set(result["scale_chosen_on_validation"]) == {"full-input"}
     systems = {(row["run"], row["system"]) for row in result["recall"]}
-    assert ("no-image-guide", "no-image-guide") in systems
+    assert ("full-input", "full-input") in systems
     assert ("full-input", "bicubic-8x8") in systems
     page = (folder / "report.html").read_text("utf-8")
     assert page.count("data:image/png") > 8
