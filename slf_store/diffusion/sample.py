@@ -12,7 +12,7 @@ from torch import Tensor
 from slf_store.diffusion.memory import RowLimit, plan_rows
 from slf_store.diffusion.schedule import NoiseSchedule, threshold
 from slf_store.diffusion.unet import Condition, SlfUnet
-from slf_store.errors import ConfigError
+from slf_store.errors import CheckpointError, ConfigError
 
 Scale: TypeAlias = float | tuple[float, float]
 """Conditional scale w of both U-Nets, or one each."""
@@ -72,6 +72,7 @@ def generate(
 
     Raises:
         ConfigError: lengths differ, there is no scale, or not one row fits into a GPU's memory.
+        CheckpointError: the networks give numbers that are not finite.
 
     >>> from slf_store.diffusion.config import preset
     >>> nets = SlfUnet(preset("tiny").unet1).eval(), SlfUnet(preset("tiny").unet2).eval()
@@ -97,6 +98,10 @@ def generate(
     low = None if guide is None else guide.to(device=device, dtype=torch.float32)
     for unet, own, count in zip((unet1, unet2), zip(*pairs, strict=True), counts, strict=True):
         low = image = sample_scales(unet, rows, seen, low, scales=own, noise=noise, steps=count, limit=limit)
+    if not bool(image.isfinite().all()):
+        raise CheckpointError(
+            "the networks give numbers that are not finite", hint="use an earlier checkpoint, or train again"
+        )
     return to_uint8(image).expand(asked, -1, -1, -1, -1)
 
 

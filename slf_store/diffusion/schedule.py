@@ -102,8 +102,17 @@ class NoiseSchedule:
     def solver(self, steps: int) -> Any:
         """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps, the last timestep first.
 
-        It reckons in log SNR, so with `zero_terminal` it takes α² = 2⁻²⁴ for 0 there; x0 comes from `to_x0`.
+        As many steps as timesteps are each of them once; fewer are even in what the configuration says. It reckons in log
+        SNR, so with `zero_terminal` it takes α² = 2⁻²⁴ for 0 there; x0 comes from `to_x0`.
+
+        Raises:
+            ConfigError: no step, or more than there are timesteps.
         """
+        if not 1 <= steps <= self.config.timesteps:
+            raise ConfigError(
+                f"{steps} solver steps over {self.config.timesteps} timesteps",
+                hint=f"choose 1 to {self.config.timesteps}",
+            )
         solver = import_diffusers().DPMSolverMultistepScheduler(
             **self._named(),
             prediction_type="sample",
@@ -115,6 +124,8 @@ class NoiseSchedule:
         )
         if self.config.spacing == "log_snr":
             solver.set_timesteps(timesteps=self._even_in_log_snr(steps), device=self.signal.device)
+        elif steps == self.config.timesteps:  # diffusers would round two of its steps to one timestep, and divide by 0
+            solver.set_timesteps(timesteps=list(range(steps))[::-1], device=self.signal.device)
         else:
             solver.set_timesteps(steps, device=self.signal.device)
         return solver
@@ -124,11 +135,6 @@ class NoiseSchedule:
 
         Steps even in time leave the finest detail to the last step alone (docs/diffusion.md).
         """
-        if not 1 <= steps <= self.config.timesteps:
-            raise ConfigError(
-                f"{steps} solver steps over {self.config.timesteps} timesteps",
-                hint=f"choose 1 to {self.config.timesteps}",
-            )
         signal = self.signal.double().cpu().numpy()
         noise = 0.5 * np.log((1 - signal) / signal.clip(min=2**-24))
         first = min(np.log(_FIRST_SIGMA), noise[-1])

@@ -59,5 +59,5 @@ def test_the_notebook_runs(evaluated: Store, monkeypatch: pytest.MonkeyPatch, tm
     assert all(cell["outputs"] for cell in cells[1:])
     names: dict[str, Any] = {}
     exec("\n\n".join("".join(cell["source"]) for cell in cells), names)
-    assert set(names["recall"]["run"]) == set(RUNS)
+    assert set(names["recall"]["run"]) >= set(RUNS)  # other tests have runs in this store, too
     assert {"recall", "ci_low", "ci_high"} <= set(names["recall"].columns)

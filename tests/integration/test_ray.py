@@ -62,7 +62,7 @@ def test_work_goes_where_its_resources_are_and_each_clip_is_extracted_once(
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -142,19 +142,32 @@ def test_the_last_timestep_of_base_holds_no_signal_and_is_learned(which: int) ->
         replace(base, training1=replace(base.training1, min_snr=5.0), training2=replace(training, min_snr=5.0))
 
 
-@pytest.mark.parametrize("spread", [0.05, 0.2, 0.5])
-def test_the_solver_turns_noise_into_the_distribution_that_a_perfect_network_knows(spread: float) -> None:
-    """Pixels that are N(0.3, spread²): v is known exactly, so mean and spread must come out, fine detail too."""
-    config, mean = preset("base").unet2, 0.3
+@pytest.mark.parametrize(
+    ("name", "steps", "spread"),
+    [
+        ("base", 25, 0.05),
+        ("base", 25, 0.2),
+        ("base", 25, 0.5),
+        ("base", 1000, 0.2),
+        ("paper", 1000, 0.2),
+        ("tiny", 1000, 0.2),
+    ],
+)
+def test_the_solver_turns_noise_into_the_distribution_that_a_perfect_network_knows(
+    name: str, steps: int, spread: float
+) -> None:
+    """Pixels that are N(0.3, spread²): x0 is known exactly, so mean and spread must come out, fine detail too."""
+    config, mean = preset(name).unet2, 0.3
     schedule = NoiseSchedule(config)
-    solver = schedule.solver(config.steps)
+    solver = schedule.solver(steps)
     x = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     for t in solver.timesteps:
         alpha, sigma = schedule.alpha_sigma(t[None])
         gain = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2)
         x0 = mean + gain * (x - alpha * mean)
-        v = alpha * (x - alpha * x0) / sigma - sigma * x0
-        x = solver.step(schedule.to_x0("v", v, x, t[None]), t, x, return_dict=False)[0]
+        if config.prediction == "v":
+            x0 = schedule.to_x0("v", alpha * (x - alpha * x0) / sigma - sigma * x0, x, t[None])
+        x = solver.step(x0, t, x, return_dict=False)[0]
     assert float(x.mean()) == pytest.approx(mean, abs=0.005)
     assert float(x.std()) == pytest.approx(spread, rel=0.02)
 
@@ -169,10 +182,11 @@ def test_steps_even_in_log_snr_are_distinct_and_as_many_as_asked(steps: int) -> 
     assert bool((solver.sigmas.diff() < 0).all())
 
 
-def test_more_steps_than_timesteps_are_refused() -> None:
+@pytest.mark.parametrize("name", ["base", "paper", "tiny"])
+def test_more_steps_than_timesteps_are_refused(name: str) -> None:
     for steps in (0, 1001):
         with pytest.raises(ConfigError, match="solver steps"):
-            NoiseSchedule(preset("base").unet1).solver(steps)
+            NoiseSchedule(preset(name).unet1).solver(steps)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from slf_store.diffusion.memory import MOST_ROWS, RowLimit, plan_rows
 from slf_store.diffusion.sample import SampleNoise, generate, guide_output, sample_scales, sample_unet, to_uint8
 from slf_store.diffusion.schedule import NoiseSchedule, threshold
 from slf_store.diffusion.unet import SlfUnet
-from slf_store.errors import ConfigError
+from slf_store.errors import CheckpointError, ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,6 +74,16 @@ def test_without_conditioning_every_scale_is_one_face_made_once(
     assert (faces.int() - to_uint8(image).int()).abs().max() <= 1
     assert torch.equal(faces[0], faces[2])
     assert not torch.equal(faces[0], generate(*unets, conditioning, mask, guide, seeds=seeds, steps=2)[0])
+
+
+def test_weights_that_are_no_numbers_make_no_picture(
+    unets: tuple[SlfUnet, SlfUnet], rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    broken = copy.deepcopy(unets[1])
+    with torch.no_grad():
+        broken.unet.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        generate(unets[0], broken, *rows, seeds=range(5), steps=1)
 
 
 @pytest.mark.parametrize("steps", [1, 5])
