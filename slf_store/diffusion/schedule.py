@@ -102,8 +102,8 @@ class NoiseSchedule:
     def solver(self, steps: int) -> Any:
         """DPM-Solver++ 2M (Lu et al. 2022) over predictions of x0, set to this many steps, the last timestep first.
 
-        As many steps as timesteps are each of them once; fewer are even in what the configuration says. It reckons in log
-        SNR, so with `zero_terminal` it takes α² = 2⁻²⁴ for 0 there; x0 comes from `to_x0`.
+        As many steps as timesteps are each of them once; fewer are even in what the configuration says. It reckons in
+        log SNR, so with `zero_terminal` it takes α² = 2⁻²⁴ for 0 there; x0 comes from `to_x0`.
 
         Raises:
             ConfigError: no step, or more than there are timesteps.
