@@ -250,13 +250,19 @@ def plot(results: Sequence[dict[str, Any]], path: Path, k: int = 10) -> None:
         tag("text", "random", x=end + 6, y=y + 4),
     ]
     colours = ("#2a6fb0", "#d08a3c", "#4c9a5b", "#9a4c8f", "#777777")
-    for number, system in enumerate(dict.fromkeys(line["system"] for line in lines)):
-        points = [at(line["scale"], line[f"recall@{k}"][0]) for line in lines if line["system"] == system]
+    tracks = {
+        system: [at(line["scale"], line[f"recall@{k}"][0]) for line in lines if line["system"] == system]
+        for system in dict.fromkeys(line["system"] for line in lines)
+    }
+    label_y, lowest = dict[str, float](), 0.0
+    for system in sorted(tracks, key=lambda system: tracks[system][-1][1]):
+        label_y[system] = lowest = max(tracks[system][-1][1], lowest + 14)
+    for number, (system, points) in enumerate(tracks.items()):
         path_ = " ".join(f"{x},{y}" for x, y in points)
         colour = colours[number % len(colours)]
         drawn += [
             tag("polyline", points=path_, fill="none", stroke=colour, stroke_width=2),
-            tag("text", system, x=points[-1][0] + 6, y=points[-1][1] + 4, fill=colour),
+            tag("text", system, x=points[-1][0] + 6, y=label_y[system] + 4, fill=colour),
         ]
     back = tag("rect", width=left + width + 170, height=top + height + 30, fill="white")
     box = f"0 0 {left + width + 170} {top + height + 30}"
