@@ -319,7 +319,11 @@ def share_unet2(store: Store, run: str, other: str) -> None:
     """
     mine, theirs = run_row(store, run), run_row(store, other)
     same_inputs = set(mine["inputs"]) == set(theirs["inputs"])
-    if mine["snapshot"] != theirs["snapshot"] or mine["config"] != theirs["config"] or not same_inputs:
+    from slf_store.diffusion.config import DiffusionConfig
+
+    # Read, not compared as text: an older run's says nothing of fields that came later.
+    one, two = (DiffusionConfig.from_json(json.dumps(run["config"])) for run in (mine, theirs))
+    if mine["snapshot"] != theirs["snapshot"] or one != two or not same_inputs:
         raise ConfigError(
             f"run {run!r} cannot share the U-Net 2 of {other!r}: they differ in more than the image guide",
             hint="train its own with --unet 2",

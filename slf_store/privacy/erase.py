@@ -48,6 +48,11 @@ MARK_EVALUATIONS = text("""
           GROUP BY id) lost
     WHERE evaluation.id = lost.id
 """)
+FORGET_SMALL_GROUPS = text("""
+    -- A number about few people is nearly one about each of them; evaluating again gives those of who stays.
+    DELETE FROM group_metric USING evaluation
+    WHERE evaluation.id = group_metric.evaluation_id AND evaluation.erased_clips > 0 AND group_metric.identities < 10
+""")
 DELETE = (
     text("DELETE FROM report WHERE path = ANY(:reports)"),
     text("DELETE FROM face_embedding WHERE clip_id = ANY(:clips)"),
@@ -88,7 +93,8 @@ def erase_rows(store: Store, target: Target, *, checkpoints: bool = False) -> in
         connection.execute(HOLD_ALONE, {"key": SEAL_LOCK})
         plan = find(connection, target)
         values = {"clips": plan.clip_ids, "videos": plan.video_ids, "reports": plan.reports}
-        for statement in (MARK_SNAPSHOTS, FORGET_HASHES, MARK_CHECKPOINTS, MARK_EVALUATIONS):
+        marks = (MARK_SNAPSHOTS, FORGET_HASHES, MARK_CHECKPOINTS, MARK_EVALUATIONS, FORGET_SMALL_GROUPS)
+        for statement in marks:
             connection.execute(statement, values)
         for statement in DELETE:
             connection.execute(statement, values)

@@ -147,6 +147,12 @@ def _research(store: Store) -> None:
             INSERT INTO match (evaluation_id, probe_clip_id, rank, gallery_clip_id, distance, hit)
             SELECT evaluation.id, a.clip_id, row_number() OVER (PARTITION BY a.clip_id), b.clip_id, 0, true
             FROM evaluation, snapshot_clip a JOIN snapshot_clip b USING (snapshot_id);
+            INSERT INTO probe (evaluation_id, clip_id, detected) SELECT id, clip_id, true
+            FROM evaluation JOIN snapshot_clip ON snapshot_id = gallery_id;
+            INSERT INTO group_metric (evaluation_id, attribute, label, name, k, truth, estimator, value, ci_low,
+                                      ci_high, n, identities, source)
+            SELECT id, 'gender', label, 'recall', 1, 'none', 'none', 1, 1, 1, people, people, 'metadata'
+            FROM evaluation, (VALUES ('f', 1), ('m', 10)) AS counted (label, people);
         """)
         connection.exec_driver_sql("INSERT INTO report (path) VALUES (%s)", (str(page),))
         connection.exec_driver_sql(
@@ -284,6 +290,8 @@ def test_nothing_is_left_of_a_person_and_everything_of_the_others(home: Path, tr
         assert len(open_snapshot(store, "another")) == 2
         assert store.query("SELECT erased_clips FROM checkpoint") == [{"erased_clips": 2}]
         assert store.query("SELECT erased_clips FROM evaluation") == [{"erased_clips": 2}]
+        assert store.query("SELECT count(*) AS n FROM probe") == [{"n": 2}]
+        assert store.query("SELECT label FROM group_metric") == [{"label": "m"}]  # the other group was one person
 
         again = ingest(store, tree)
         assert (again.blocked, again.new, again.found) == (2, 0, 6)
