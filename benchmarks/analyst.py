@@ -6,6 +6,7 @@
 baselines: 247,800 generations and their outcomes, 2.5 million matches, metrics by group. There is no media and no
 vector: rows are made by `generate_series`, in a store of its own on an embedded PostgreSQL with its usual settings.
 Questions are asked as `slf sql --role analyst` asks them; the median of five is what counts (goal: a second each).
+Then the pages of `slf explore --role analyst` are opened, in process.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
+from starlette.testclient import TestClient
 
 from slf_store.constituents.spec import ConstituentSpec
 from slf_store.db.embedded import EmbeddedServer
 from slf_store.db.readonly import run_text
 from slf_store.evaluation.paired import compare
+from slf_store.explorer.app import create_app
+from slf_store.explorer.explorer import Explorer
 from slf_store.jobs.constituents import register
 from slf_store.settings import Settings
 from slf_store.store import Store
@@ -159,6 +163,21 @@ QUESTIONS = {
 }
 """What is asked; the goal is a second each."""
 
+PAGES = {
+    "overview": "/",
+    "quality": "/quality",
+    "clips, the first page": "/clips",
+    "clips by a predicate on attributes": "/clips?where=gender = 'f' AND age > 60 AND language = 'French'",
+    "clips by a predicate that fits none": "/clips?where=gender = 'x'",
+    "one clip": "/clips/5000",
+    "snapshots": "/snapshots",
+    "runs": "/runs",
+    "one run": "/runs/2",
+    "evaluations": "/evaluations",
+    "curves of a run": "/evaluations/curves?run=run-2&gallery=test&part=all&embedding=face_made&distance=euclidean",
+}
+"""Pages of the explorer that an analyst may open."""
+
 
 def make(store: Store, given: argparse.Namespace, told: dict[str, Any]) -> None:
     """Fill the store; no trigger and no foreign key is asked, all rows being consistent by construction."""
@@ -198,6 +217,23 @@ def ask(store: Store, told: dict[str, Any]) -> None:
     note(told, "paired test of two runs (slf compare)", times, len(rows))
 
 
+def explore(store: Store, told: dict[str, Any]) -> None:
+    """Every page as an analyst."""
+    explorer = Explorer(store, "analyst")
+    client = TestClient(create_app(explorer))
+    try:
+        for page, path in PAGES.items():
+            times = []
+            for _ in range(REPEATS + 1):
+                began = time.perf_counter()
+                answer = client.get(path)
+                times.append(time.perf_counter() - began)
+            assert answer.status_code == 200, (page, answer.status_code)
+            note(told, f"explorer: {page}", times, answer.text.count("<tr"))
+    finally:
+        explorer.close()
+
+
 def note(told: dict[str, Any], question: str, times: list[float], rows: int) -> None:
     told.setdefault("questions", {})[question] = {
         "median s": round(statistics.median(times[1:]), 3), "first s": round(times[0], 3), "rows": rows,
@@ -228,6 +264,7 @@ def main() -> None:
             make(store, given, told)
             print(json.dumps(told), flush=True)
             ask(store, told)
+            explore(store, told)
             if given.explain:
                 explain(store, given.explain)
     finally:

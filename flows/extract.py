@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from prefect.tasks import exponential_backoff
 
 from flows import runners, words
 from flows.progress import ProgressPage
-from flows.runtime import Progress, give_back_leases, watched_by, worth_retrying
+from flows.runtime import Progress, give_back_leases, shared_server, watched_by, worth_retrying
 from slf_store.jobs.coverage import coverage_reasons, coverage_summary
 from slf_store.jobs.lanes import Lane, lanes
 from slf_store.jobs.pool import drain, in_flight
@@ -116,7 +117,9 @@ def _extract(store: Store, only: tuple[str, ...], retry_failed: bool) -> dict[st
     def run_chunks(count: int) -> Iterable[dict[str, Any]]:
         return in_flight([partial(submit, lane) for lane in split], count, runners.at_once(settings))
 
-    with runners.ending_chunks(settings, flying):
+    # Nodes of a cluster may not reach a temporary server on this machine.
+    server = shared_server() if settings.ray_address is None else nullcontext()
+    with server, runners.ending_chunks(settings, flying):
         page = ProgressPage("extracting", "clips extracted")
         page.log.info(words.extract_plan(split, runners.described(settings)))
         return asdict(drain(store, only, run_chunks, retry_failed=retry_failed, progress=page))

@@ -46,6 +46,16 @@ def watched_by(progress: Progress | None) -> Iterator[None]:
         _watcher.reset(token)
 
 
+@contextmanager
+def shared_server() -> Iterator[None]:
+    """Processes that start inside report to this process's Prefect server; each would start a temporary one else."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with get_client(sync_client=True) as client, temporary_settings({PREFECT_API_URL: str(client.api_url)}):
+        yield
+
+
 def watcher() -> Progress | None:
     """Who watches the flow that runs here."""
     return _watcher.get()

@@ -50,12 +50,18 @@ def _asked(_number: int, _frame: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)
     if not _state["asked"]:
         _state["asked"] = True
+        threading.Thread(target=_end, name="slf-end", daemon=True).start()  # once the chunk is given back
         raise KeyboardInterrupt
 
 
 def _follow(sentinel: int) -> None:
     """Once the parent is gone nobody would end this process: its queue stays open at this end."""
     wait([sentinel])
+    _end()
+
+
+def _end() -> None:
+    """Ask again until this process ends: at work it hears the first time only, then it waits for its queue for ever."""
     while True:
-        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -24,10 +24,16 @@ def leased(store: Store) -> int:
     return int(store.query("SELECT count(*) AS n FROM extraction WHERE state = 'leased'")[0]["n"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_workers_of_an_ended_extraction_give_back_their_chunks(store: Store, sample: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [(["--direct"], signal.SIGINT), (["--direct"], signal.SIGKILL), ([], signal.SIGTERM)],
+    ids=["interrupted", "killed", "flow-terminated"],
+)
+def test_workers_of_an_ended_extraction_give_back_their_chunks(
+    store: Store, sample: Path, how: list[str], number: int
+) -> None:
     ingest(store, sample / "test")
-    command = [sys.executable, "-m", "slf_store.cli.main", "extract", "--only", "mel", "--direct"]
+    command = [sys.executable, "-m", "slf_store.cli.main", "extract", "--only", "mel", *how]
     with store.engine.begin() as lock:  # nobody can commit: workers are caught with a lease
         lock.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SEAL_LOCK})
         process = subprocess.Popen(
