@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from slf_store.store import Store
 
 Progress = Callable[[int, int], None]
+LINE_EVERY_S = 60
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 @dataclass
@@ -46,9 +49,12 @@ class Context:
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Progress]:
-        """A progress bar on a terminal; nothing elsewhere, and nothing with --json."""
-        if self.json or not sys.stderr.isatty():
+        """A progress bar on a terminal; in a log a line a minute; nothing with --json."""
+        if self.json:
             yield lambda done, total: None
+            return
+        if not sys.stderr.isatty():
+            yield _lines(description)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -93,6 +99,19 @@ class Context:
     def say(self, text: str) -> None:
         """A line for people: on standard error with --json, so that standard output stays JSON."""
         print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+
+
+def _lines(description: str) -> Progress:
+    """Progress as lines on standard error, one a minute at most."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LINE_EVERY_S:
+            told = time.monotonic()
+            print(f"slf: {description}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _cell(value: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slf_store.cli import context
 from slf_store.errors import ClipError, ConfigError, SlfError
 from slf_store.settings import load_settings
 
@@ -30,6 +31,18 @@ def test_every_verb_is_in_the_readme() -> None:
     assert len(verbs) >= 15
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert [verb for verb in verbs if f"slf {verb}" not in readme] == []
+
+
+def test_where_there_is_no_terminal_progress_is_a_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(context.time, "monotonic", lambda: now)
+    with context.Context(None, False, 0).progress("clips") as progress:
+        for done in range(1, 201):
+            now += 1
+            progress(done, 2000)
+    assert capsys.readouterr().err.splitlines() == [f"slf: clips: {n} of 2,000" for n in (60, 120, 180)]
 
 
 def test_settings_come_from_variables_and_the_store_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
