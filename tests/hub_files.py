@@ -13,6 +13,7 @@ import torch
 
 from slf_store.compat import import_speechbrain_classifiers
 from slf_store.constituents import pyannote_embedding
+from slf_store.constituents.inception_network import Inception
 from slf_store.constituents.weights import Weights
 
 HYPERPARAMS = """
@@ -129,6 +130,32 @@ def write_onnx(file: Path, dimension: int, **metadata: str) -> None:
     helper.set_model_props(model, {key: value for key, value in facts.items() if value})
     file.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, file)
+
+
+def write_inception(file: Path) -> None:
+    """Weights of FID's network, named and saved as the published ones of before torch 1.6."""
+    random = np.random.default_rng(4)
+    state = {}
+    for name, values in Inception().state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        drawn = 2 * random.random(tuple(values.shape)) - 1
+        if values.ndim == 4:
+            drawn *= np.sqrt(6 / values[0].numel())  # so that the last layer's values are as large as the first's
+        elif name.endswith(("bn.weight", "bn.running_var")):
+            drawn = 1 + 0.5 * drawn
+        else:
+            drawn *= 0.1
+        state[name] = torch.from_numpy(drawn.astype(np.float32))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+
+
+def noisy_pictures(seed: int, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Pictures of 128×128 pixels that differ: coarse and fine noise."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 200, (count, 8, 8, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    return np.asarray(coarse + random.integers(0, 56, (count, 128, 128, 3)), np.uint8)
 
 
 def voice(seed: int, seconds: float = 24.0) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -35,9 +35,12 @@ def evaluate(
     attributes: Annotated[
         bool, typer.Option("--attributes/--no-attributes", help="Estimate age, gender, ethnicity of the faces.")
     ] = True,
+    fid: Annotated[
+        bool, typer.Option("--fid/--no-fid", help="Compute FID, where its weights are: `slf models fid --download`.")
+    ] = True,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 = as SLF_WORKERS says.")] = 0,
 ) -> None:
-    """Measure how well a run's faces are recognised: recall@k, attributes, PSNR, SSIM, by group, with baselines."""
+    """Measure how well a run's faces are recognised: recall@k, attributes, PSNR, SSIM, FID, groups, baselines."""
     from slf_store.evaluation import evaluate as measure
     from slf_store.evaluation import recall_rows
     from slf_store.evaluation.recall import one_line_each
@@ -59,6 +62,7 @@ def evaluate(
                         model=name,
                         distance=metric,
                         attributes=attributes,
+                        fid=fid,
                         workers=workers or store.settings.worker_count,
                         progress=progress,
                     )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def models(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[CONSTITUENT]...", help="Only models that these need.")
+        list[str] | None,
+        typer.Argument(metavar="[CONSTITUENT]...", help="Only models that these need; `fid`: of evaluations."),
     ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch what the profile, or the constituents named, lack.")
@@ -23,13 +24,12 @@ def models(
         bool, typer.Option("--check", help="Exit 1 if the profile, or a constituent named, lacks one.")
     ] = False,
 ) -> None:
-    """Models that extraction uses: needed by what, under which licence, where they are."""
-    from slf_store.constituents.models import list_models
-    from slf_store.constituents.registry import extractors
+    """Models that extraction and evaluations use: needed by what, under which licence, where they are."""
+    from slf_store.constituents.models import list_models, model_users
 
     context: Context = ctx.obj
     settings = context.settings
-    needed = extractors(settings, names or ())
+    needed = model_users(settings, names or ())
     if download:
         from slf_store.constituents.download import fetch
 
@@ -54,7 +54,7 @@ def models(
             ],
             f"models; profile {settings.profile}; folder {settings.models}",
         )
-    asked = {extractor.name for extractor in needed}
+    asked = {user.name for user in needed}
     lacking = [row for row in rows if row.found != "yes" and asked & set(row.needed_by)]
     for row in lacking:
         context.say(f"{row.model} is missing: {row.next_step}")

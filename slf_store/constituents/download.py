@@ -9,15 +9,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from slf_store.constituents.weights import Weights
 from slf_store.errors import ModelUnavailable
-
-if TYPE_CHECKING:
-    from slf_store.constituents.extractor import Extractor
+from slf_store.settings import Settings
 
 TOKEN = "HF_TOKEN"
 """Variable with the hub's token. It is read here and nowhere else, and sent for gated models only."""
@@ -27,27 +25,42 @@ LOOK_S = 0.3
 Progress = Callable[[int, int], None]
 
 
-def fetch(extractors: Collection[Extractor], progress: Progress | None = None) -> None:
-    """Fetch the weights that these extractors lack: called once, before any process loads them.
+class NeedsWeights(Protocol):
+    """An extractor, or what else runs a network."""
+
+    @property
+    def settings(self) -> Settings:
+        """Of the store."""
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """Models it needs."""
+
+    def download(self) -> None:
+        """Fetch what is lacking of them."""
+
+
+def fetch(users: Collection[NeedsWeights], progress: Progress | None = None) -> None:
+    """Fetch the weights that these lack: called once, before any process loads them.
 
     Args:
-        extractors: to be run.
+        users: extractors to be run, mostly.
         progress: told megabytes fetched and to be fetched, from a thread.
 
     Raises:
         ModelUnavailable: the first that cannot be had. Nothing is fetched if one needs a token that is not set.
     """
     lacking = {
-        weights: extractor.settings.models
-        for extractor in extractors
-        for weights in extractor.weights
-        if weights.missing(extractor.settings.models)
+        weights: user.settings.models
+        for user in users
+        for weights in user.weights
+        if weights.missing(user.settings.models)
     }
     for weights, models in lacking.items():
         _refuse_without_token(weights, models)
     with _watched(lacking, progress):
-        for extractor in extractors:
-            extractor.download()
+        for user in users:
+            user.download()
 
 
 def download(weights: Weights, models: Path) -> None:

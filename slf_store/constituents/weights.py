@@ -32,6 +32,7 @@ class Weights:
         url: where the file is downloaded; the folder of the files if it ends in `/`.
         folder: below the models folder, for weights that are not in a package.
         gated: the hub asks for consent to a licence and for a token.
+        fetch: what a person does to have them fetched.
         megabytes: about how large the files are together.
     """
 
@@ -45,6 +46,7 @@ class Weights:
     url: str | None = None
     folder: str = ""
     gated: bool = False
+    fetch: str = FETCH
     megabytes: float = 0.0
 
     def where(self, models: Path) -> Path:
@@ -118,7 +120,7 @@ class Weights:
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             names = ", ".join(self.files)
-            again = self.install if self.package else f"{FETCH}, with {names} deleted"
+            again = self.install if self.package else f"{self.fetch}, with {names} deleted"
             raise ModelUnavailable(
                 f"weights of {self.model} in {folder} cannot be used: {reason}",
                 hint=f"they are damaged, or another model's: {again}",
@@ -130,7 +132,7 @@ class Weights:
             return self.install
         page = f"{self.repo} on the Hugging Face hub" if self.repo else self.url
         token = "accept its licence on the page of that name and set HF_TOKEN, then " if self.gated else ""
-        return f"{token}{FETCH}, or put {', '.join(self.files)} of {page} into {folder}"
+        return f"{token}{self.fetch}, or put {', '.join(self.files)} of {page} into {folder}"
 
 
 def checksums(weights: Iterable[Weights], models: Path) -> dict[str, str]:

@@ -269,7 +269,9 @@ class Metric(Base):
     __tablename__ = "metric"
 
     evaluation_id: Mapped[Big] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True, comment="recall | identity_recall | psnr | ssim | frechet")
+    name: Mapped[str] = mapped_column(
+        primary_key=True, comment="recall | identity_recall | psnr | ssim | frechet | fid"
+    )
     k: Mapped[int] = mapped_column(primary_key=True, comment="0 where the metric has none")
     value: Mapped[float]
     ci_low: Mapped[float] = mapped_column(comment="95 % interval")

@@ -16,6 +16,7 @@ from slf_store.evaluation.bicubic import bicubic_probes
 from slf_store.evaluation.chance import chance_identity_recall, chance_recall
 from slf_store.evaluation.embedding import Progress, embed_generations, embedding_model
 from slf_store.evaluation.estimate import Estimator, estimate_generations, find_estimators
+from slf_store.evaluation.fid import Fid, open_fid
 from slf_store.evaluation.frechet import frechet_estimate
 from slf_store.evaluation.gallery import Gallery, generated_vectors, open_gallery, real_vectors
 from slf_store.evaluation.groups import attribute_group_rows, chance_rows, find_groups, group_rows, keep_groups
@@ -74,6 +75,7 @@ def evaluate(
     model: str | None = None,
     distance: str = "euclidean",
     attributes: bool = True,
+    fid: bool = True,
     workers: int = 1,
     baselines: bool = True,
     progress: Progress | None = None,
@@ -87,8 +89,9 @@ def evaluate(
     again replaces the old numbers in one transaction, and embeds only what was not embedded yet.
 
     Kept beside recall: what became of every probe (view `probes`), the same recall averaged over people, PSNR and SSIM,
-    the Fréchet distance of the embeddings, gender, ethnicity and age against the real ones (view `attribute_recall`),
-    and all of it by group of people (views `metric_by_group`, `recall_by_group`).
+    the Fréchet distance of the embeddings, FID where its weights have been fetched (`slf models fid --download`),
+    gender, ethnicity and age against the real ones (view `attribute_recall`), and all but the two distances by group of
+    people (views `metric_by_group`, `recall_by_group`).
 
     Beside it stand, with scale 0 and seed 0: `random` (exact expectation; the interval holds 95 % of what chance
     reaches), `bicubic-8x8` (the enlarged image guide), both for every clip the run made a face of, and
@@ -106,14 +109,16 @@ def evaluate(
             Evaluations with several models stand side by side.
         distance: between two embeddings, `euclidean` (as the paper) or `cosine`; they stand side by side.
         attributes: have the store's attribute constituents look at the faces too, where they looked at real ones.
+        fid: compute FID too, where its weights are.
         workers: processes that embed or estimate, at most.
         baselines: measure the baselines too.
-        progress: told (done, total) of the faces to embed, then of those to estimate attributes of.
+        progress: told (done, total) of the faces to embed, of those to estimate attributes of, and of each set that FID
+            compares.
 
     Returns:
         One dictionary per evaluation: run, system, scale, seed, steps, gallery, part, embedding, distance, probes,
-        gallery_faces, undetected, then `recall@1` … `recall@10` and `identity_recall@1` … (0 to 1), `psnr` (dB), `ssim`
-        and `frechet` where they apply.
+        gallery_faces, undetected, then `recall@1` … `recall@10` and `identity_recall@1` … (0 to 1), `psnr` (dB),
+        `ssim`, `frechet` and `fid` where they apply.
 
     Raises:
         NotFoundInStore: no such run or snapshot, nothing generated, no real faces embedded, a picture is gone.
@@ -130,6 +135,7 @@ def evaluate(
     found = find_run(store, run)
     where = open_gallery(store, gallery, part, embedding_model(store, model))
     generated = generated_probes(store, found, where, scales, seed, steps)
+    inception = open_fid(store, where, progress) if fid else None
     measured = list(generated)
     if baselines:
         clips, first = np.unique(np.concatenate([probes.clips for probes in generated]), return_index=True)
@@ -142,7 +148,7 @@ def evaluate(
     estimators = find_estimators(store, where.clips) if attributes else []
     for estimator in estimators:
         estimate_generations(store, generations, estimator, workers=workers, progress=progress)
-    measurement = _Measurement(store, found, where, distance, estimators)
+    measurement = _Measurement(store, found, where, distance, estimators, inception)
     rows = [measurement.record(probes) for probes in measured if len(probes)]
     if baselines:
         rows.append(measurement.record_chance(chance))
@@ -158,15 +164,18 @@ class _Measurement:
     gallery: Gallery
     distance: str
     estimators: Sequence[Estimator]
+    fid: Fid | None
 
     def record(self, probes: Probes) -> dict[str, Any]:
         """Match, count and keep one evaluation, replacing an older one, in one transaction."""
         seed, gallery = self.store.settings.seed, self.gallery
+        fid = {} if self.fid is None else _distance("fid", self.fid.estimate(probes, seed=seed))
         with self.store.engine.begin() as connection:
             evaluation, row = _replace(connection, self.run, gallery, probes, self.distance)
             match(connection, evaluation, gallery, probes, self.distance)
             outcomes = keep_outcomes(connection, evaluation, gallery.embedding.constituent_id, probes)
-            metrics = _counted(outcomes, probes.identities, seed) | _frechet(connection, gallery, probes, seed)
+            metrics = _counted(outcomes, probes.identities, seed)
+            metrics |= _frechet(connection, gallery, probes, seed) | fid
             _keep(connection, evaluation, metrics)
             groups = find_groups(connection, probes.clips)
             keep_groups(connection, evaluation, group_rows(groups, outcomes, probes.identities, KS, seed=seed))
@@ -245,8 +254,11 @@ def _frechet(connection: Connection, gallery: Gallery, probes: Probes, seed: int
     whose = dict(zip(probes.clips.tolist(), probes.identities.tolist(), strict=True))
     identities = np.array([whose[clip] for clip in np.sort(clips).tolist()], np.int64)
     real = real_vectors(connection, embedding, gallery.clips)
-    found = frechet_estimate(vectors, identities, real, seed=seed)
-    return {} if found is None else {("frechet", 0): found}
+    return _distance("frechet", frechet_estimate(vectors, identities, real, seed=seed))
+
+
+def _distance(name: str, found: Estimate | None) -> Metrics:
+    return {} if found is None else {(name, 0): found}
 
 
 def _keep(connection: Connection, evaluation: int, metrics: Metrics) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slf_store.errors import NotFoundInStore
+from slf_store.evaluation.reporting.metrics import NAMES, label
 from slf_store.explorer.chart import Axes, Line, chart
 from slf_store.explorer.explorer import PAGE, Explorer, number
 
@@ -36,7 +37,7 @@ RECALL = """
 """
 FIDELITY = """
     SELECT system, scale, seed, steps, metric, value, ci_low, ci_high, n FROM fidelity
-    WHERE run = :run AND gallery = :gallery AND part = :part AND distance = :distance
+    WHERE run = :run AND gallery = :gallery AND part = :part AND embedding = :embedding AND distance = :distance
     ORDER BY system, scale, seed, steps, metric
 """
 KEYS = """
@@ -111,7 +112,7 @@ def evaluations(explorer: Explorer, request: Request) -> Response:
 
 
 def curves(explorer: Explorer, request: Request) -> Response:
-    """Recall over k of one run on one gallery, and pixel measures; from the public views, as every role sees them."""
+    """Recall over k of one run on one gallery, and fidelity; from the public views, as every role sees them."""
     asked = {name: request.query_params.get(name, "") for name in ("run", "gallery", "part", "embedding", "distance")}
     rows = explorer.rows(RECALL, **asked)
     if not rows:
@@ -119,10 +120,12 @@ def curves(explorer: Explorer, request: Request) -> Response:
     keys = explorer.rows(KEYS, **asked) if explorer.role == "researcher" else ()
     ids = {_name(row): row["id"] for row in keys}
     named = {name: list(group) for name, group in groupby(rows, key=_name)}
-    pixels = {name: list(group) for name, group in groupby(explorer.rows(FIDELITY, **asked), key=_name)}
+    measures = explorer.rows(FIDELITY, **asked)
+    fidelity = {name: {row["metric"]: row for row in group} for name, group in groupby(measures, key=_name)}
+    heads = {metric: label(metric) for metric in NAMES if any(row["metric"] == metric for row in measures)}
     ks = sorted({row["k"] for row in rows})
     return explorer.page(
-        request, "curves", asked=asked, ks=ks, named=named, ids=ids, pixels=pixels,
+        request, "curves", asked=asked, ks=ks, named=named, ids=ids, fidelity=fidelity, heads=heads,
         over_k=_over_k(named, ks), over_scale=_over_scale(rows, ks),
     )  # fmt: skip
 

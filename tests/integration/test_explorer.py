@@ -91,7 +91,7 @@ def test_every_page_opens_and_asks_nobody_else(researcher: TestClient, keys: Sim
         "/runs": "explored-no-audio",
         f"/runs/{keys.run}": "polyline",
         "/evaluations": "explored-full",
-        curves(keys): "recall@10",
+        curves(keys): "Fréchet distance of embeddings",
         f"/evaluations/{keys.evaluation}": "Generated, real, nearest",
         f"/evaluations/{keys.evaluation}?sort=best": "Right at once",
         f"/evaluations/{keys.evaluation}?sort=undetected": "A face was detected in every picture",

@@ -9,9 +9,9 @@ from slf_store.evaluation.reporting.table import Number, number
 
 RANKED = {"recall": "recall", "identity_recall": "recall by person"}
 """Metrics with a k."""
-NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "frechet": "Fréchet distance of embeddings", "mse": "MSE",
-         "age_error": "age RMSE, years", "age_group_recall": "age-group recall, %"}  # fmt: skip
-DIGITS = {"psnr": 2, "ssim": 3, "frechet": 3, "age_error": 1}
+NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "frechet": "Fréchet distance of embeddings", "fid": "FID",
+         "mse": "MSE", "age_error": "age RMSE, years", "age_group_recall": "age-group recall, %"}  # fmt: skip
+DIGITS = {"psnr": 2, "ssim": 3, "frechet": 3, "fid": 1, "age_error": 1}
 
 
 def is_share(name: str) -> bool:
