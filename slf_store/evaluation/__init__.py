@@ -3,8 +3,8 @@
 Read in this order: `measure` (the whole way of one evaluation), `gallery` and `probes` (what is searched in and with),
 `embedding`, `matching` and `candidates` (nearest neighbours in SQL), `outcomes` (what became of each probe), `likeness`
 (PSNR, SSIM), `estimate` and `attribute_recall`, `frechet` and `fid`, `groups`, `bicubic` and `chance` (baselines),
-`interval`; then what reads the numbers: `recall`, `paired`, `gallery_size`, `significance` (what an input is worth),
-`reporting` (the report). `evalset` draws the set, `nearest` looks around.
+`interval`; then what reads the numbers: `recall`, `scores`, `paired`, `gallery_size`, `significance` (what an input is
+worth), `reporting` (the report). `evalset` draws the set, `nearest` looks around.
 """
 
 from slf_store.evaluation.measure import evaluate

@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from slf_store.errors import ConfigError, NotFoundInStore
 from slf_store.evaluation.embedding import constituent_name
-from slf_store.evaluation.interval import bootstrap_mean, identity_means
-from slf_store.evaluation.matching import NEAREST
+from slf_store.evaluation.interval import Estimate, bootstrap_mean
 from slf_store.evaluation.measure import KS
+from slf_store.evaluation.scores import COUNTED, METRICS, Scores, in_common, paired_values
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -42,19 +42,6 @@ FOUND = text("""
       AND (CAST(:steps AS integer) IS NULL OR evaluation.steps = :steps OR evaluation.system <> run.system)
     ORDER BY evaluation.scale, evaluation.seed, evaluation.steps
 """)
-
-OUTCOMES = text("""
-    -- Outcomes of the probes of some evaluations that differ in their seed only.
-    SELECT probe.clip_id, video.identity_id, probe.rank, probe.psnr, probe.ssim
-    FROM probe
-    JOIN clip ON clip.id = probe.clip_id
-    JOIN video ON video.id = clip.video_id
-    WHERE probe.evaluation_id = ANY(CAST(:evaluations AS bigint[]))
-    ORDER BY probe.clip_id, probe.evaluation_id
-""")
-
-COUNTED = (*(f"recall@{k}" for k in KS), "mean recall")
-METRICS = (*COUNTED, "psnr", "ssim")
 
 NAME = re.compile(r"(?P<run>[^@:]+)(:(?P<baseline>[^@:]+))?(@(?P<scale>\d+(\.\d+)?))?")
 
@@ -130,57 +117,35 @@ def compare(
     common, either = found[0].keys() & found[1].keys(), found[0].keys() | found[1].keys()
     if not common or ":" in a + b:  # a baseline has no seed
         common = either
-    one, two = (_Scores.read(store, [evaluation for at, evaluation in each.items() if at in common]) for each in found)
-    clips = np.intersect1d(one.clips, two.clips)
-    if not len(clips):
+    read = (Scores.read(store, *(key for at, key in each.items() if at in common)) for each in found)
+    one, two = in_common(*read)
+    if not len(one.clips):
         raise NotFoundInStore(f"{a!r} and {b!r} have no clip of {gallery!r} in common", hint="generate for the same")
-    one, two = one.of(clips), two.of(clips)
     whole = len(KS) * int(np.lcm.reduce(np.concatenate([one.seeds, two.seeds])))
     tested = []
-    for column, metric in enumerate(METRICS):
-        x, y = one.values[:, column], two.values[:, column]
-        use = ~np.isnan(x - y)
-        if use.any():
+    for metric in METRICS:
+        x, y, identities = paired_values(one, two, metric)
+        if len(x):
             counted = whole if metric in COUNTED else 0
-            found_ = _difference(metric, x[use], y[use], one.identities[use], counted, store.settings.seed)
-            tested.append(asdict(found_))
+            tested.append(asdict(_difference(metric, x, y, identities, counted, store.settings.seed)))
     return tested
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Means over seeds of each of n clips.
+def paired_difference(pairs: Sequence[tuple[Scores, Scores]], metric: str = "mean recall") -> Estimate | None:
+    """Mean difference over the clips both have, with its 95 % interval over identities.
 
-    Attributes:
-        clips, identities: (n,) int64.
-        seeds: (n,) int64, how many.
-        values: (n, len(METRICS)) float64, nan where there is none.
+    Args:
+        pairs: two evaluations each, one pair for each training seed.
+        metric: one of :data:`slf_store.evaluation.scores.METRICS`.
+
+    Returns:
+        None where no clip is in both.
     """
-
-    clips: NDArray[np.int64]
-    identities: NDArray[np.int64]
-    seeds: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-    @classmethod
-    def read(cls, store: Store, evaluations: Sequence[int]) -> _Scores:
-        """Of the probes of some evaluations."""
-        with store.engine.connect() as connection:
-            rows = connection.execute(OUTCOMES, {"evaluations": list(evaluations)}).all()
-        rank = np.array([row.rank or NEAREST + 1 for row in rows], np.int64)
-        hits = np.array([rank <= k for k in KS], np.float64)
-        likeness = np.array([(row.psnr, row.ssim) for row in rows], np.float64).reshape(-1, 2)
-        values = np.column_stack([hits.T, hits.mean(axis=0), likeness])
-        keys = np.array([row.clip_id for row in rows], np.int64)
-        clips, first, seeds = np.unique(keys, return_index=True, return_counts=True)
-        identities = np.array([rows[i].identity_id for i in first.tolist()], np.int64)
-        means = identity_means(values, keys) if rows else values
-        return cls(clips, identities, seeds, means)
-
-    def of(self, clips: NDArray[np.int64]) -> _Scores:
-        """Only of these clips, in their order."""
-        at = np.searchsorted(self.clips, clips)
-        return _Scores(clips, self.identities[at], self.seeds[at], self.values[at])
+    found = [paired_values(one, two, metric) for one, two in pairs]
+    if not sum(len(identities) for _, _, identities in found):
+        return None
+    differences = np.concatenate([x - y for x, y, _ in found])
+    return bootstrap_mean(differences, np.concatenate([identities for _, _, identities in found]), seed=0)
 
 
 def sign_flip_p(differences: NDArray[np.float64], *, whole: int = 0, seed: int = 0) -> tuple[float, str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from slf_store.errors import ConfigError, NotFoundInStore
 from slf_store.evaluation.interval import DRAWS, LEVEL
 from slf_store.evaluation.measure import KS
-from slf_store.evaluation.ranks import Ranks, read_ranks
+from slf_store.evaluation.scores import Scores
 
 if TYPE_CHECKING:
     from slf_store.store import Store
@@ -143,26 +143,26 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 def _over_people(store: Store, row: dict[str, Any], weights: Weights) -> tuple[float | None, float | None]:
     """95 % interval of S over identities: the same people drawn for both systems and every seed."""
     pairs = store.query(PAIRS, **{name: row[name] for name in KEY})
-    ranks = [(read_ranks(store, pair["everything"]), read_ranks(store, pair["less"])) for pair in pairs]
-    drawn = [_drawn(everything, less, weights) for everything, less in ranks if set(everything.clips) & set(less.clips)]
+    scores = [(Scores.read(store, pair["everything"]), Scores.read(store, pair["less"])) for pair in pairs]
+    drawn = [_drawn(full, less, weights) for full, less in scores if np.isin(full.clips, less.clips).any()]
     if not drawn:
         return None, None
     low, high = np.quantile(np.mean(drawn, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     return tuple(float(end) if np.isfinite(end) else None for end in (low, high))  # type: ignore[return-value]
 
 
-def _drawn(everything: Ranks, less: Ranks, weights: Weights) -> NDArray[np.float64]:
+def _drawn(everything: Scores, less: Scores, weights: Weights) -> NDArray[np.float64]:
     """(draws,) S of bootstrap samples of identities that both evaluations have."""
     people = np.intersect1d(everything.identities, less.identities)
     times = np.random.default_rng(0).multinomial(len(people), np.full(len(people), 1 / len(people)), size=DRAWS)
     return weighted_increase(_recalls(everything, people, times), _recalls(less, people, times), weights)
 
 
-def _recalls(outcomes: Ranks, people: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.float64]:
+def _recalls(scores: Scores, people: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.float64]:
     """(draws, 4) recall at each k when person i is drawn times[:, i] times."""
-    inside = np.isin(outcomes.identities, people)
-    person = np.searchsorted(people, outcomes.identities[inside])
+    inside = np.isin(scores.identities, people)
+    person = np.searchsorted(people, scores.identities[inside])
     faces = np.bincount(person, minlength=len(people))
-    hits = [np.bincount(person, outcomes.hits(k)[inside], minlength=len(people)) for k in KS]
+    hits = [np.bincount(person, scores.metric(f"recall@{k}")[inside], minlength=len(people)) for k in KS]
     recalls: NDArray[np.float64] = np.stack([times @ hit / (times @ faces) for hit in hits], axis=-1)
     return recalls

@@ -9,11 +9,12 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from slf_store.evaluation.ranks import Ranks, paired_difference
+from slf_store.evaluation.paired import paired_difference
 from slf_store.evaluation.reporting.chart import Curve, Plot, line_chart
 from slf_store.evaluation.reporting.findings import FAILS, HOLDS, OPEN, _finding, _same, order_of_s
 from slf_store.evaluation.reporting.literature import literature
 from slf_store.evaluation.reporting.table import Number, Table
+from slf_store.evaluation.scores import Scores
 from slf_store.evaluation.significance import BY_K, _drawn, weighted_increase
 
 EVIL = "<b>50 % of_{x} & \\y"
@@ -60,8 +61,8 @@ def test_a_plot_is_a_whole_svg_with_its_colours_and_its_points_where_they_belong
 def test_a_finding_holds_fails_or_is_open_as_its_interval_says() -> None:
     people = np.repeat(np.arange(40), 2)
     clips = np.arange(80)
-    good = Ranks(clips, people, np.ones(80, np.int64), np.full(80, 30.0))
-    bad = Ranks(clips[::2], people[::2], np.full(40, 11), np.full(40, np.nan))
+    good = Scores.count(clips, people, np.ones(80, np.int64), np.full((80, 2), 30.0))
+    bad = Scores.count(clips[::2], people[::2], np.full(40, 11), np.full((40, 2), np.nan))
     difference = paired_difference([(good, bad)])
     assert difference is not None
     assert (difference.value, difference.n) == (1.0, 40)  # clips that both have
@@ -80,13 +81,15 @@ def test_a_finding_holds_fails_or_is_open_as_its_interval_says() -> None:
 def test_significance_over_people_is_that_of_drawn_people() -> None:
     generator = np.random.default_rng(0)
     people = np.repeat(np.arange(30), 2)
-    full, less = (Ranks(np.arange(60), people, generator.integers(1, top, 60), np.zeros(60)) for top in (8, 14))
+    full, less = (
+        Scores.count(np.arange(60), people, generator.integers(1, top, 60), np.zeros((60, 2))) for top in (8, 14)
+    )
     drawn = _drawn(full, less, BY_K)
-    recalls = [[ranks.hits(k).mean() for k in (1, 3, 5, 10)] for ranks in (full, less)]
+    recalls = [[scores.metric(f"recall@{k}").mean() for k in (1, 3, 5, 10)] for scores in (full, less)]
     assert np.median(drawn) == pytest.approx(weighted_increase(*map(np.array, recalls), BY_K), rel=0.25)
     times = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=2000)[0]
     chosen = np.concatenate([np.flatnonzero(people == person) for person in np.repeat(np.arange(30), times)])
-    plain = [np.array([ranks.hits(k)[chosen].mean() for k in (1, 3, 5, 10)]) for ranks in (full, less)]
+    plain = [np.array([scores.metric(f"recall@{k}")[chosen].mean() for k in (1, 3, 5, 10)]) for scores in (full, less)]
     assert drawn[0] == pytest.approx(weighted_increase(plain[0], plain[1], BY_K))
 
 

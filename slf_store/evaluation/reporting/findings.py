@@ -8,9 +8,10 @@ from typing import Any
 
 from slf_store.evaluation.interval import Estimate, bootstrap_mean
 from slf_store.evaluation.measure import KS
-from slf_store.evaluation.ranks import Ranks, paired_difference
+from slf_store.evaluation.paired import paired_difference
 from slf_store.evaluation.reporting.study import Result, Study
 from slf_store.evaluation.reporting.table import Cell, Number, Table
+from slf_store.evaluation.scores import Scores
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not told apart"
 
@@ -143,7 +144,7 @@ def _scales(study: Study) -> Iterator[Finding]:
     zero = {result.system: study.at(result.run, 0.0) for result in study.one_seed}
     full, alone = zero.get("full-input"), _first(study, "pure-super-resolution")
     if full is not None and alone is not None:
-        difference = paired_difference([(study.ranks(full), study.ranks(alone))])
+        difference = paired_difference([(study.scores(full), study.scores(alone))])
         if difference is not None:
             what = "recall, full-input at scale 0 − pure-super-resolution"
             yield _same("at scale 0 full-input behaves like pure super-resolution", what, _points(difference))
@@ -159,36 +160,36 @@ def _scales(study: Study) -> Iterator[Finding]:
         for top, other, way in ((3.0, 0.0, "rises from scale 0 to 3"), (3.0, 8.0, "falls from scale 3 to 8")):
             one, two = study.at(speaker.run, top), study.at(speaker.run, other)
             if one is not None and two is not None:
-                yield from _between(study, one, two, "mean_hits", f"speaker-embeddings-only {way}")
+                yield from _between(study, one, two, "mean recall", f"speaker-embeddings-only {way}")
 
 
-def _between(study: Study, one: Result, two: Result, value: str, said: str) -> Iterator[Finding]:
-    difference = paired_difference([(study.ranks(one), study.ranks(two))], value)
+def _between(study: Study, one: Result, two: Result, metric: str, said: str) -> Iterator[Finding]:
+    difference = paired_difference([(study.scores(one), study.scores(two))], metric)
     if difference is not None:
-        what = f"{'PSNR' if value == 'psnr' else 'recall'}, {one.system} at scale {one.scale:g} − {two.scale:g}"
-        yield _finding(said, "scale", what, difference if value == "psnr" else _points(difference))
+        what = f"{'PSNR' if metric == 'psnr' else 'recall'}, {one.system} at scale {one.scale:g} − {two.scale:g}"
+        yield _finding(said, "scale", what, difference if metric == "psnr" else _points(difference))
 
 
 def _first(study: Study, system: str) -> Result | None:
     return next((result for result in study.one_seed if result.system == system), None)
 
 
-def _pairs(study: Study, better: str, worse: str) -> list[tuple[Ranks, Ranks]]:
+def _pairs(study: Study, better: str, worse: str) -> list[tuple[Scores, Scores]]:
     """Runs of two systems with the same training seed; any two where no seed is the same in both."""
     one = [result for result in study.shown if result.system == better]
     two = [result for result in study.shown if result.system == worse]
     same = [(a, b) for a in one for b in two if a.run_seed == b.run_seed]
-    return [(study.ranks(a), study.ranks(b)) for a, b in same or list(zip(one, two, strict=False))]
+    return [(study.scores(a), study.scores(b)) for a, b in same or list(zip(one, two, strict=False))]
 
 
 def _above_chance(study: Study, result: Result) -> Estimate | None:
     chance = study.baselines.get("random")
     expected = [chance.recall(k) for k in KS] if chance is not None else [None]
-    ranks = study.ranks(result)
-    if not len(ranks.clips) or any(estimate is None for estimate in expected):
+    scores = study.scores(result)
+    if not len(scores.clips) or any(estimate is None for estimate in expected):
         return None
     mean = sum(estimate.value for estimate in expected if estimate is not None) / len(expected)
-    return _points(bootstrap_mean(ranks.mean_hits - mean, ranks.identities, seed=0))
+    return _points(bootstrap_mean(scores.metric("mean recall") - mean, scores.identities, seed=0))
 
 
 def _points(share: Estimate) -> Estimate:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slf_store.errors import NotFoundInStore
 from slf_store.evaluation.interval import Estimate
-from slf_store.evaluation.ranks import Ranks, read_ranks
+from slf_store.evaluation.scores import Scores
 from slf_store.query.systems import SYSTEMS
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Study:
     baselines: dict[str, Result]
     chosen: dict[str, float]
     several: bool = False
-    _ranks: dict[int, Ranks] = field(default_factory=dict, repr=False)
+    _scores: dict[int, Scores] = field(default_factory=dict, repr=False)
 
     @property
     def first(self) -> Result:
@@ -156,11 +156,11 @@ class Study:
         seeds = {r.run_seed for r in same}
         return f"{result.system}, " + (f"seed {result.run_seed}" if len(seeds) == len(same) else result.run)
 
-    def ranks(self, result: Result) -> Ranks:
-        """What became of each of its faces, read once."""
-        if result.id not in self._ranks:
-            self._ranks[result.id] = read_ranks(self.store, result.id)
-        return self._ranks[result.id]
+    def scores(self, result: Result) -> Scores:
+        """What each of its faces scored, read once."""
+        if result.id not in self._scores:
+            self._scores[result.id] = Scores.read(self.store, result.id)
+        return self._scores[result.id]
 
 
 def read_studies(store: Store, runs: Sequence[str] = ()) -> list[Study]:
