@@ -38,6 +38,9 @@ def evaluate(
     fid: Annotated[
         bool, typer.Option("--fid/--no-fid", help="Compute FID, where its weights are: `slf models fid --download`.")
     ] = True,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Measure random, bicubic-8x8 and real-vs-real beside.")
+    ] = True,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 = as SLF_WORKERS says.")] = 0,
 ) -> None:
     """Measure how well a run's faces are recognised: recall@k, attributes, PSNR, SSIM, FID, groups, baselines."""
@@ -63,6 +66,7 @@ def evaluate(
                         distance=metric,
                         attributes=attributes,
                         fid=fid,
+                        baselines=baselines,
                         workers=workers or store.settings.worker_count,
                         progress=progress,
                     )

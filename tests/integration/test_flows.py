@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -93,6 +95,36 @@ def test_prefect_yaml_and_serve_flows_say_the_same() -> None:
         assert deployment["parameters"] == same.parameters
         assert deployment["tags"] == same.tags
         assert deployment["concurrency_limit"]["collision_strategy"] == plan.collision
+
+
+def test_the_flow_evaluate_takes_what_the_verb_takes_and_hands_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import evaluate as module
+    from slf_store.cli.evaluate import evaluate as verb
+    from slf_store.evaluation import evaluate
+
+    flow, function, command = (
+        {name: given.default for name, given in inspect.signature(taker).parameters.items()}
+        for taker in (module.evaluate_flow.fn, evaluate, verb)
+    )
+    shown = {"store", "workers", "progress"}  # what the flow opens, takes from the settings, shows itself
+    named = {"gallery": "on", "model": "models"}
+    assert set(flow) - {"home"} == {named.get(name, name) for name in set(function) - shown}
+    both = flow.keys() & function.keys() - {"scales"}
+    assert {name: flow[name] for name in both} == {name: function[name] for name in both}
+    named = {"scale": "scales", "model": "models"}
+    assert set(flow) - {"home"} == {named.get(name, name) for name in set(command) - {"ctx", "workers"}}
+
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr("slf_store.evaluation.evaluate", lambda *place, **given: calls.append(given) or [])
+    for name in ("Store", "load_settings", "ProgressPage", "create_table_artifact", "get_run_logger"):
+        monkeypatch.setattr(module, name, MagicMock())
+    given = {"seed": 3, "steps": 7, "part": "train", "distance": "cosine"}
+    given |= dict.fromkeys(("attributes", "fid", "baselines"), False)
+    module.evaluate_flow.fn(Path(), "r", "test", scales=[1.0, 2.0], models=["Dlib", "Facenet512"], **given)
+    assert [call["model"] for call in calls] == ["Dlib", "Facenet512"]
+    assert all(call.items() >= {"scales": [1.0, 2.0], **given}.items() for call in calls)
+    module.evaluate_flow.fn(Path(), "r", "test")
+    assert [call["scales"] for call in calls[2:]] == [None]  # all there are, with the settings' model
 
 
 def test_the_compose_file_names_what_there_is() -> None:
