@@ -137,10 +137,30 @@ def nearest(
     face: Annotated[str, typer.Argument(help="A picture, or a clip: identity/video/clip.")],
     k: Annotated[int, typer.Option("--k", min=1, help="Faces wanted.")] = 10,
     model: Annotated[str | None, typer.Option("--model", help="Face embedding [default: SLF_FACE_MODEL].")] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="By the index of `slf index`: quickly, and some may be missed.")
+    ] = False,
+    ef: Annotated[
+        int | None, typer.Option("--ef", min=1, help="With --approximate: candidates to look at [default: 256].")
+    ] = None,
 ) -> None:
     """List the real faces of the store nearest to the face of a picture or a clip."""
+    from slf_store.evaluation.approximate import EF, approximate_faces
+    from slf_store.evaluation.face_index import find_index
     from slf_store.evaluation.nearest import nearest_faces
 
     context: Context = ctx.obj
+    if ef is not None and not approximate:
+        raise typer.BadParameter("the exact search has no ef: give --approximate too", param_hint="--ef")
     with context.open_store() as store:
-        context.show(nearest_faces(store, face, k, model), title=f"nearest to {face}")
+        if not approximate:
+            context.show(nearest_faces(store, face, k, model), title=f"nearest to {face}")
+            return
+        context.show(approximate_faces(store, face, k, model, ef=ef or EF), title=f"nearest to {face}, approximately")
+        index = find_index(store, model)
+    known = index.measured_at(ef or EF)
+    context.say(
+        f"approximate: of the {known.k} nearest others {100 * known.recall:.1f} % were found on average, "
+        f"{100 * known.worst:.0f} % for the worst face, and {100 * known.itself:.1f} % of the faces found themselves "
+        f"({known.probes} faces at ef {known.ef}, {known.at[:10]}, among {known.faces:,}; now {index.faces:,})"
+    )

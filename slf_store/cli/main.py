@@ -17,6 +17,7 @@ from slf_store.cli import (
     constituents,
     explore,
     features,
+    index,
     layout,
     report,
     selections,
@@ -116,6 +117,7 @@ app.add_typer(layout.app)
 app.add_typer(sources.app)
 app.add_typer(snapshots.app)
 app.add_typer(evalsets.app)
+app.add_typer(index.app)
 app.add_typer(systems.app)
 app.add_typer(training.app)
 

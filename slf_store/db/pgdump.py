@@ -13,6 +13,7 @@ from pathlib import Path
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import Engine, text
 
+from slf_store.db.memory import LEND, MOST_KB
 from slf_store.db.pgbinaries import find_binaries
 from slf_store.errors import DatabaseError
 
@@ -40,12 +41,14 @@ def load(engine: Engine, path: Path, *, pg_bin: Path | None = None) -> None:
     program = find_program("pg_restore", _server_major(engine), pg_bin)
     with engine.begin() as connection:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+        memory = connection.execute(LEND, {"kilobytes": MOST_KB, "until_commit": True}).scalar_one()
     listed = _run([str(program), "--list", str(path)], None)
     with tempfile.NamedTemporaryFile("w", suffix=".list") as wanted:
         wanted.write("".join(line for line in listed.splitlines(keepends=True) if not UNWANTED.match(line)))
         wanted.flush()
         words = ["--single-transaction", "--exit-on-error", "--no-owner", f"--use-list={wanted.name}", str(path)]
-        _run([str(program), *words], engine)
+        # One process: several share the graph of an index of faces, and shared memory may be short.
+        _run([str(program), *words], engine, f"-c maintenance_work_mem={memory} -c max_parallel_maintenance_workers=0")
 
 
 def find_program(name: str, server_major: int, pg_bin: Path | None = None) -> Path:
@@ -92,11 +95,16 @@ def _server_major(engine: Engine) -> int:
         return int(connection.execute(text("SHOW server_version_num")).scalar_one()) // 10000
 
 
-def _run(command: list[str], engine: Engine | None) -> str:
-    """Run a program; with an engine on its database, the password in the environment, where `ps` does not show it."""
+def _run(command: list[str], engine: Engine | None, options: str = "") -> str:
+    """Run a program; with an engine on its database, the password in the environment, where `ps` does not show it.
+
+    Args:
+        options: of the session, as PGOPTIONS has them.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     if engine is not None:
         arguments = engine.url.translate_connect_args(username="user", database="dbname") | dict(engine.url.query)
+        environment["PGOPTIONS"] = options
         environment["PGPASSWORD"] = str(arguments.pop("password", ""))
         command = [command[0], f"--dbname={make_conninfo('', **arguments)}", *command[1:]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

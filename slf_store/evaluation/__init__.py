@@ -4,7 +4,8 @@ Read in this order: `measure` (the whole way of one evaluation), `gallery` and `
 `embedding`, `matching` and `candidates` (nearest neighbours in SQL), `outcomes` (what became of each probe), `likeness`
 (PSNR, SSIM), `estimate` and `attribute_recall`, `frechet` and `fid`, `groups`, `bicubic` and `chance` (baselines),
 `interval`; then what reads the numbers: `recall`, `scores`, `paired`, `gallery_size`, `significance` (what an input is
-worth), `reporting` (the report). `evalset` draws the set, `nearest` looks around.
+worth), `reporting` (the report). `evalset` draws the set, `nearest` looks around; `face_index` and
+`approximate` do so in very large stores, where a face may be missed.
 """
 
 from slf_store.evaluation.measure import evaluate

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from slf_store.store import Store
 
 OF_CLIP = """
-    -- Faces nearest to that of a clip, named by its natural key or its number.
-    SELECT found.*
+    -- The vector of a clip that is named by its natural key; the first, where several sources have one.
+    SELECT face.vector
     FROM (SELECT clip_id FROM clips
           WHERE (identity, video, clip) = (:identity, :video, :clip) ORDER BY clip_id LIMIT 1) asked
-    CROSS JOIN LATERAL nearest_faces(asked.clip_id, :k, :model) found
-    ORDER BY found.rank
+    JOIN face_embedding face ON face.clip_id = asked.clip_id AND face.constituent_id = :constituent
 """
 
 OF_VECTOR = "SELECT * FROM nearest_faces(CAST(:probe AS vector), :k, :model) ORDER BY rank"
@@ -56,29 +55,35 @@ def nearest_faces(
     """
     if k < 1:
         raise ConfigError(f"{k} nearest faces", hint="ask for at least 1")
+    vector = probe_vector(store, face, model)
+    return list(store.query(OF_VECTOR, probe=vector, k=k, model=constituent_name(store, model)))
+
+
+def probe_vector(store: Store, face: str | Path | NDArray[np.float32], model: str | None = None) -> NDArray[np.float32]:
+    """(d,) the vector to search with.
+
+    Args, Raises: as :func:`nearest_faces`.
+    """
     with store.engine.connect() as connection:
         found = active_constituent(connection, constituent_name(store, model))
     if isinstance(face, np.ndarray):
-        return _of_vector(store, face, k, found)
+        if face.shape != tuple(found["shape"]):
+            raise ConfigError(f"a vector of {face.shape}", hint=f"{found['name']} has {tuple(found['shape'])}")
+        return face
     if Path(face).is_file():
-        return _of_vector(store, _embed(store, Path(face), embedding_model(store, model)), k, found)
+        return _embed(store, Path(face), embedding_model(store, model))
     parts = str(face).split("/")
     if len(parts) != 3:
         raise NotFoundInStore(f"{face} is no picture", hint="name a picture, or a clip as identity/video/clip")
     identity, video, clip = parts
-    rows = store.query(OF_CLIP, identity=identity, video=video, clip=clip, k=k, model=found["name"])
+    rows = store.query(OF_CLIP, identity=identity, video=video, clip=clip, constituent=found["id"])
     if not rows:
         raise NotFoundInStore(
             f"the store has no clip {face} with a face embedding of {found['name']}",
             hint="see `slf coverage` for what failed, and the view clips for names",
         )
-    return list(rows)
-
-
-def _of_vector(store: Store, vector: NDArray[np.float32], k: int, model: dict[str, Any]) -> list[dict[str, Any]]:
-    if vector.shape != tuple(model["shape"]):
-        raise ConfigError(f"a vector of {vector.shape}", hint=f"{model['name']} has {tuple(model['shape'])}")
-    return list(store.query(OF_VECTOR, probe=str(vector.tolist()), k=k, model=model["name"]))
+    vector: NDArray[np.float32] = rows[0]["vector"].to_numpy()
+    return vector
 
 
 def _embed(store: Store, path: Path, model: EmbeddingModel) -> NDArray[np.float32]:

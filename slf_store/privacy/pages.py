@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from slf_store.db.memory import LEND, MOST_KB
 from slf_store.errors import DatabaseError
 from slf_store.faults import fault_point
 
@@ -54,6 +55,10 @@ def rewrite_pages(store: Store, progress: Callable[[int, int], None] | None = No
     left: list[str] = []
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         _wait_for_older(connection)
+        # One process: several share the graph of an index of faces, and shared memory may be short.
+        connection.exec_driver_sql("SET max_parallel_maintenance_workers = 0")
+        connection.execute(LEND, {"kilobytes": MOST_KB, "until_commit": False})
+        connection.detach()  # closed at the end, with these settings
         tables = list(connection.execute(TABLES).scalars())
         for done, table in enumerate(tables):
             connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {table}")
