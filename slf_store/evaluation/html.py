@@ -8,6 +8,8 @@ from html import escape
 
 VOID = frozenset({"img", "meta", "br"})
 """Elements that hold nothing and are not closed."""
+LONG = 120
+"""Letters of a fact that has a line of its own."""
 
 
 class Html(str):
@@ -42,8 +44,12 @@ def join(*content: object) -> Html:
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> Html:
-    """A list of names and what they stand for."""
-    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs))
+    """A list of names and what they stand for; what is long has a line of its own."""
+
+    def fact(name: str, value: object) -> Html:
+        return tag("div", tag("dt", name), tag("dd", value), class_="wide" if len(str(value)) > LONG else None)
+
+    return tag("dl", *(fact(*pair) for pair in pairs))
 
 
 def png_image(data: bytes, alt: str) -> Html:

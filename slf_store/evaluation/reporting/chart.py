@@ -12,7 +12,9 @@ WIDTH, PLOT = 480, 230
 """Of the picture, and the height of what is inside the axes: letters stay readable at 360 pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 42
 LEGEND = 20
-"""Height of a line of names; two names a line."""
+"""Height of a line of names."""
+LETTERS = 24
+"""Of a name, if two are to stand beside each other."""
 TICKS = 11
 """Labels of the horizontal axis at most."""
 
@@ -74,7 +76,8 @@ def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> Html:
     xs = sorted({point[0] for curve in drawn for point in curve.points})
     most = max((point[3] if curve.band else point[1] for curve in drawn for point in curve.points), default=1.0)
     axes = _Axes(xs[0], xs[-1], next(top for top in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if top >= min(most, 1.0)))
-    height = TOP + PLOT + BOTTOM + LEGEND * ((len(drawn) + 1) // 2)
+    beside = 2 if all(len(curve.name) <= LETTERS for curve in drawn) else 1
+    height = TOP + PLOT + BOTTOM + LEGEND * -(-len(drawn) // beside)
     ticks = xs[:: max(1, -(-len(xs) // TICKS))]
     return tag(
         "svg",
@@ -84,7 +87,7 @@ def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> Html:
         tag("text", x_label, x=WIDTH - RIGHT, y=TOP + PLOT + 36, text_anchor="end", class_="tick"),
         *(_band(axes, curve) for curve in drawn if curve.band),
         *(_line(axes, curve) for curve in drawn),
-        *(_name(curve, i) for i, curve in enumerate(drawn)),
+        *(_name(curve, *divmod(i, beside)) for i, curve in enumerate(drawn)),
         viewBox=f"0 0 {WIDTH} {height}",
         role="img",
         aria_label=title,
@@ -130,9 +133,9 @@ def _line(axes: _Axes, curve: Curve) -> Html:
     return join(line, *dots)
 
 
-def _name(curve: Curve, place: int) -> Html:
-    x = LEFT + (place % 2) * (WIDTH - LEFT) // 2
-    y = TOP + PLOT + BOTTOM + LEGEND * (place // 2) + 12
+def _name(curve: Curve, row: int, column: int) -> Html:
+    x = LEFT + column * (WIDTH - LEFT) // 2
+    y = TOP + PLOT + BOTTOM + LEGEND * row + 12
     return join(
         tag("line", x1=x, x2=x + 24, y1=y - 4, y2=y - 4, class_=f"line {curve.colour}", stroke_dasharray=_dash(curve)),
         tag("text", curve.name, x=x + 30, y=y),

@@ -165,7 +165,7 @@ def _study(study: Study, prefix: str) -> _Section:
             ("Preset", first.preset),
             ("Samples seen (U-Net 1)", ", ".join(f"{count:,}" for count in seen)),
             ("Training time, all U-Nets", _duration(sum(r.training_s for r in study.shown))),
-            ("Scale chosen on validation identities", ", ".join(_scale(*item) for item in scales.items())),
+            ("Scale chosen on validation identities", "; ".join(_scale(*item) for item in scales.items())),
             ("Gallery snapshot", join(first.gallery, tag("br"), tag("small", first.gallery_hash))),
             ("Part", first.part),
             ("Clips of the gallery snapshot", f"{first.gallery_clips:,}"),

@@ -41,7 +41,7 @@ aside { background: var(--panel); border-left: 4px solid var(--series-1); paddin
   max-width: 50rem; }
 nav ul { columns: 16rem; padding-left: 1.2rem; margin: .5rem 0; } nav li { break-inside: avoid; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .5rem 1.5rem; }
-dt { color: var(--soft); font-size: .8rem; } dd { margin: 0; }
+dl > .wide { grid-column: 1 / -1; } dt { color: var(--soft); font-size: .8rem; } dd { margin: 0; }
 figure { margin: 1.2rem 0; }
 figcaption { padding-bottom: .3rem; max-width: 46rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
