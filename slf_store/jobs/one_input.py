@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from slf_store.constituents.versioned import extractor_of
 from slf_store.errors import ClipError, ConfigError, SelectionError
 from slf_store.jobs.generation import check_scales, clip_seed, load_run, save_face
+from slf_store.jobs.process import one_thread
 from slf_store.jobs.training import run_row, run_system
 from slf_store.media.clip import ClipMedia
 from slf_store.media.picture import face_of, read_picture
@@ -135,7 +136,8 @@ def condition(store: Store, inputs: RunInputs, given: OneInput) -> Conditioned:
     if given.picture is not None:
         guide = _guide(store.settings, inputs, given.picture, is_face=given.picture_is_face)
     if clip is not None:
-        values = {name: _extract(store.settings, inputs, name, clip) for name in sounds}
+        with one_thread():
+            values = {name: _extract(store.settings, inputs, name, clip) for name in sounds}
     matrix, mask = place_plain(inputs.layout, inputs.system.inputs, attributes, values, inputs.normalisation)
     used = [name for name in seen if name in values or attributes.get(name) is not None]
     masked = [name for name in seen if name not in used]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -50,6 +51,23 @@ def use_large_pages() -> None:
     faults a clip: Whisper takes 1.3 times as long. glibc reads this when a process starts; other libraries do not.
     """
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, values are computed with one thread, as extraction processes do: on some processors more threads add in
+    another order, and the last bit of a value differs from the stored one.
+    """
+    import threadpoolctl
+    import torch
+
+    before = torch.get_num_threads()
+    with threadpoolctl.threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _single_thread() -> None:
