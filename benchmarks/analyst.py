@@ -6,7 +6,7 @@
 baselines: 247,800 generations and their outcomes, 2.5 million matches, metrics by group. There is no media and no
 vector: rows are made by `generate_series`, in a store of its own on an embedded PostgreSQL with its usual settings.
 Questions are asked as `slf sql --role analyst` asks them; the median of five is what counts (goal: a second each).
-Then the pages of `slf explore --role analyst` are opened, in process.
+Then the pages of `slf explore` are opened, in process.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ PAGES = {
     "evaluations": "/evaluations",
     "curves of a run": "/evaluations/curves?run=run-2&gallery=test&part=all&embedding=face_made&distance=euclidean",
 }
-"""Pages of the explorer that an analyst may open."""
+"""Pages of the explorer that need no media."""
 
 
 def make(store: Store, given: argparse.Namespace, told: dict[str, Any]) -> None:
@@ -218,8 +218,8 @@ def ask(store: Store, told: dict[str, Any]) -> None:
 
 
 def explore(store: Store, told: dict[str, Any]) -> None:
-    """Every page as an analyst."""
-    explorer = Explorer(store, "analyst")
+    """Every page as a researcher, who may open all of them."""
+    explorer = Explorer(store, "researcher")
     client = TestClient(create_app(explorer))
     try:
         for page, path in PAGES.items():
