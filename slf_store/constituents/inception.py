@@ -19,7 +19,6 @@ from slf_store.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-DIMENSION = 2048
 WEIGHTS = Weights(
     model="Inception v3 of FID (2015-12-05)",
     files=("pt_inception-2015-12-05-6726825d.pth",),
@@ -90,13 +89,15 @@ class InceptionFeatures:
         """
         import torch
 
+        from slf_store.constituents.inception_network import FEATURES
+
         at_once = self.batch[self.device.type]
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             found = [
                 self._network(self._input(pictures[start : start + at_once])).cpu().numpy()
                 for start in range(0, len(pictures), at_once)
             ]
-        return np.concatenate([np.empty((0, DIMENSION), np.float32), *found])
+        return np.concatenate([np.empty((0, FEATURES), np.float32), *found])
 
     def _input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
         import torch

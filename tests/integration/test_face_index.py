@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from click.testing import Result
 from evaluation_world import DIMENSION, World, new_world
+from pydantic import SecretStr
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -260,7 +261,7 @@ def guest_may_only_look(world: World) -> None:
     world.rows(f"CREATE ROLE {name} LOGIN PASSWORD 'guest' IN ROLE slf_researcher")
     url = world.store.engine.url.set(username=name, password="guest").render_as_string(hide_password=False)
     try:
-        settings = Settings(home=world.store.settings.home, database_url=url)  # type: ignore[arg-type]
+        settings = Settings(home=world.store.settings.home, database_url=SecretStr(url))
         with Store.open(settings=settings) as guest:
             assert approximate_faces(guest, CLIP, 3) == nearest_faces(world.store, CLIP, 3)
             for asked in (build_index, measure_index, drop_index):
@@ -279,7 +280,7 @@ def test_an_index_goes_where_its_faces_go(kept: Store, server_url: str, tmp_path
     url = server_url.rpartition("/")[0] + "/" + name
     with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
-        settings = Settings(home=tmp_path / "elsewhere", database_url=url, workers=2)  # type: ignore[arg-type]
+        settings = Settings(home=tmp_path / "elsewhere", database_url=SecretStr(url), workers=2)
         restore(settings, tmp_path / "backup")
         with Store.open(settings=settings) as restored:
             (there,) = list_indexes(restored)
